@@ -1,0 +1,161 @@
+"""The values that travel between the modules: frozen, picklable, without behaviour beyond their own arithmetic. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from pipeline.errors import RETRYABLE_CODES, ErrorCode, Verdict
+
+
+class Task(StrEnum):
+    """What is asked of an endpoint."""
+
+    CHAT = "chat"
+    EMBEDDING = "embedding"
+
+
+Api = Literal["openai", "databricks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question. Exactly one of `messages` and `text` is set."""
+
+    request_id: str  # SHA-256, hex, of everything that changes the answer
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    text: str | None = None
+    input_tokens: int = 0  # estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The requests that share one call; one request for chat."""
+
+    requests: tuple[Request, ...]
+
+    def __len__(self) -> int:
+        """Number of requests."""
+        return len(self.requests)
+
+    @property
+    def input_tokens(self) -> int:
+        """Sum of the estimates."""
+        return sum(request.input_tokens for request in self.requests)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The batch cut in the middle; only for two requests or more."""
+        middle = len(self.requests) // 2
+        return Batch(self.requests[:middle]), Batch(self.requests[middle:])
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A POST of JSON, as it travels; never holds a credential."""
+
+    url: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer. Header names are lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the endpoint reported them; None where it did not say. `input_tokens` include cached ones."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an exchange gave no result, and what to do about it."""
+
+    verdict: Verdict
+    code: ErrorCode
+    message: str  # sanitised, at most 500 characters
+    status: int | None = None
+    retry_after_s: float | None = None
+    usage: Usage = NO_USAGE  # an unusable answer may still have been billed
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """How a row ended without a response."""
+
+    code: ErrorCode
+    message: str
+    status: int | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """True where the same request may work another time."""
+        return self.code in RETRYABLE_CODES
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to one request: a response or an error, never both.
+
+    `response` is text for chat and a float32 vector, shape (dimensions,), for embeddings.
+    """
+
+    request_id: str
+    response: Any = None
+    error: RowError | None = None
+    usage: Usage = NO_USAGE
+    finish_reason: str | None = None
+    model: str | None = None
+    norm: float | None = None
+    is_normalized: bool | None = None
+    attempts: int = 0
+    latency_ms: float | None = None
+    completed_at_s: float = 0.0  # seconds since the epoch
+    is_replayed: bool = False
+
+    def with_timing(
+        self, *, attempts: int, latency_ms: float | None, completed_at_s: float, is_replayed: bool = False
+    ) -> "Outcome":
+        """The same outcome, stamped by the engine."""
+        return replace(
+            self, attempts=attempts, latency_ms=latency_ms, completed_at_s=completed_at_s, is_replayed=is_replayed
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One HTTP exchange as journaled: answered, refused, failed or of unknown outcome."""
+
+    request_ids: tuple[str, ...]  # in the order of the batch
+    attempt: int  # 1 is the first
+    sent_at_s: float  # seconds since the epoch
+    latency_ms: float
+    response: HttpResponse | None = None
+    transport_error: ErrorCode | None = None  # set where there is no response
+    message: str = ""
+    run_id: str = ""
+    usage: Usage = NO_USAGE  # of the whole exchange, so that accounting needs no parser
+    is_final: bool = False  # its requests need no further call
+
+    @property
+    def is_unknown_outcome(self) -> bool:
+        """Sent, but whether it was answered and billed is not known."""
+        return self.transport_error in (
+            ErrorCode.UNKNOWN_OUTCOME,
+            ErrorCode.DEADLINE_EXCEEDED,
+            ErrorCode.RESPONSE_TOO_LARGE,
+        )
