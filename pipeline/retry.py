@@ -1,0 +1,109 @@
+"""When to try again: tenacity's policies, asked only after a failure. Pure; time and chance come in as arguments."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import tenacity
+
+from pipeline.errors import ErrorCode
+from pipeline.records import Failure
+
+_UNKNOWN = frozenset({ErrorCode.UNKNOWN_OUTCOME, ErrorCode.DEADLINE_EXCEEDED})
+_UNUSABLE = frozenset({ErrorCode.INVALID_RESPONSE, ErrorCode.WRONG_COUNT})
+
+# A row that was told "1 s" comes back within 10 % of it, so that a crowd told the same does not return as one.
+RETRY_AFTER_JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """`[retry]` of the job file; seconds."""
+
+    max_attempts: int = 5
+    base_s: float = 0.5
+    max_wait_s: float = 60.0
+    deadline_s: float = 900.0
+    max_unknown_resends: int = 1
+    max_invalid_resends: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What one call has been through so far."""
+
+    sent: int = 0  # exchanges made
+    counted: int = 0  # those that use up attempts: all but rate limits
+    rate_limited: int = 0
+    unknown: int = 0  # sent, outcome unknown: possibly billed
+    unusable: int = 0  # answered and billed, but not usable
+    first_at_s: float = 0.0
+
+    def after(self, code: ErrorCode, now_s: float) -> "Attempts":
+        """The same, one failed exchange later."""
+        is_rate_limit = code is ErrorCode.RATE_LIMITED
+        return replace(
+            self,
+            sent=self.sent + 1,
+            counted=self.counted + (not is_rate_limit),
+            rate_limited=self.rate_limited + is_rate_limit,
+            unknown=self.unknown + (code in _UNKNOWN),
+            unusable=self.unusable + (code in _UNUSABLE),
+            first_at_s=self.first_at_s or now_s,
+        )
+
+
+@dataclass(slots=True)
+class _State:
+    """The part of tenacity's `RetryCallState` that policies read, and what ours read beside it."""
+
+    attempt_number: int
+    seconds_since_start: float
+    attempts: Attempts
+    failure: Failure
+
+
+class _StopAfterCount(tenacity.stop.stop_base):
+    def __init__(self, field: str, most: int) -> None:
+        self._field = field
+        self._most = most
+
+    def __call__(self, retry_state: object) -> bool:
+        return int(getattr(retry_state.attempts, self._field)) > self._most  # type: ignore[attr-defined]
+
+
+class RetryPolicy:
+    """Full-jitter backoff, or what the endpoint asks for, until attempts or the deadline are used up.
+
+    A rate limit uses up no attempt, only time; an unknown outcome or a useless answer has its own, smaller count,
+    because sending it again may buy it again.
+    """
+
+    def __init__(self, settings: RetrySettings, uniform: Callable[[float, float], float]) -> None:
+        self._settings = settings
+        self._uniform = uniform
+        self._stop = (
+            tenacity.stop_after_delay(settings.deadline_s)
+            | _StopAfterCount("counted", settings.max_attempts - 1)
+            | _StopAfterCount("unknown", settings.max_unknown_resends)
+            | _StopAfterCount("unusable", settings.max_invalid_resends)
+        )
+        self._ceiling = tenacity.wait_exponential(multiplier=settings.base_s, max=settings.max_wait_s)
+
+    def wait_s(self, attempts: Attempts, failure: Failure, now_s: float) -> float | None:
+        """Seconds until the next attempt, or None to give up. `attempts` includes the failed one."""
+        is_rate_limit = failure.code is ErrorCode.RATE_LIMITED
+        state = _State(
+            attempt_number=max(1, attempts.rate_limited if is_rate_limit else attempts.counted),
+            seconds_since_start=max(0.0, now_s - attempts.first_at_s),
+            attempts=attempts,
+            failure=failure,
+        )
+        if self._stop(state):  # type: ignore[arg-type]
+            return None
+        if failure.retry_after_s is not None:
+            wait_s = failure.retry_after_s * (1 + self._uniform(0.0, RETRY_AFTER_JITTER))
+        else:
+            wait_s = self._uniform(0.0, self._ceiling(state))  # type: ignore[arg-type]
+        if state.seconds_since_start + wait_s > self._settings.deadline_s:
+            return None
+        return wait_s

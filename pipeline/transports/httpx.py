@@ -1,0 +1,100 @@
+"""The only door to httpx: for people who need its ecosystem; slower than reqwest by far past 64 connections."""
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Mapping
+
+import httpx as foreign
+
+from pipeline.errors import (
+    ConnectFailed,
+    ConnectionBroken,
+    DeadlineExceeded,
+    ResponseTooLarge,
+    TransportError,
+)
+from pipeline.records import HttpRequest, HttpResponse
+from pipeline.transports.spec import TransportSpec, kept_headers
+
+TRANSLATION: tuple[tuple[type[Exception], type[TransportError], str], ...] = (
+    (foreign.ConnectTimeout, ConnectFailed, "no connection in time"),
+    (foreign.PoolTimeout, ConnectFailed, "no free connection in time"),
+    (foreign.ConnectError, ConnectFailed, "no connection"),
+    (foreign.UnsupportedProtocol, ConnectFailed, "the request cannot be built"),
+    (foreign.LocalProtocolError, ConnectFailed, "the request cannot be built"),
+    (foreign.ProxyError, ConnectFailed, "no connection through the proxy"),
+    (foreign.TimeoutException, DeadlineExceeded, "no whole answer in time"),
+    (foreign.NetworkError, ConnectionBroken, "the connection broke"),
+    (foreign.RemoteProtocolError, ConnectionBroken, "the answer was cut off or is not HTTP"),
+    (foreign.HTTPError, ConnectionBroken, "the exchange failed"),
+)
+
+
+class HttpxTransport:
+    """One client, one pool; lives on the loop that made it."""
+
+    def __init__(self, client: foreign.AsyncClient, spec: TransportSpec) -> None:
+        self._client = client
+        self._spec = spec
+
+    async def send(self, request: HttpRequest, auth_headers: Mapping[str, str]) -> HttpResponse:
+        """See `Transport.send`."""
+        headers = {**dict(request.headers), **auth_headers}
+        try:
+            async with (
+                asyncio.timeout(self._spec.timeout_s),  # httpx itself has no total deadline
+                self._client.stream("POST", request.url, content=request.body, headers=headers) as response,
+            ):
+                is_gzip = response.headers.get("content-encoding", "").lower() == "gzip"
+                body = await bounded_body(response.aiter_raw(), self._spec.max_response_bytes, is_gzip)
+                return HttpResponse(response.status_code, body, kept_headers(response.headers.items()))
+        except TimeoutError:
+            raise DeadlineExceeded("no whole answer in time") from None
+        except foreign.HTTPError as exc:
+            raise translated(exc) from None
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._client.aclose()
+
+
+async def bounded_body(chunks: AsyncIterator[bytes], max_bytes: int, is_gzip: bool) -> bytes:
+    """The body, bounded on the wire and decoded: httpx's own decoded chunks have no bound."""
+    inflater = zlib.decompressobj(wbits=31) if is_gzip else None
+    parts: list[bytes] = []
+    wire_bytes = decoded_bytes = 0
+    async for chunk in chunks:
+        wire_bytes += len(chunk)
+        try:
+            part = inflater.decompress(chunk, max_bytes - decoded_bytes + 1) if inflater else chunk
+        except zlib.error as exc:
+            raise ConnectionBroken("the answer's gzip cannot be decoded") from exc
+        decoded_bytes += len(part)
+        parts.append(part)
+        if max(wire_bytes, decoded_bytes) > max_bytes:
+            raise ResponseTooLarge(f"the answer is larger than {max_bytes:,} bytes")
+    if inflater is not None and not inflater.eof and wire_bytes:
+        raise ConnectionBroken("the answer's gzip was cut off")
+    return b"".join(parts)
+
+
+def translated(exc: Exception) -> TransportError:
+    """Our exception for a foreign one. Its text names no URL and no header."""
+    for theirs, ours, text in TRANSLATION:
+        if isinstance(exc, theirs):
+            return ours(f"{text}: {str(exc)[:200]}" if str(exc) else text)
+    return ConnectionBroken(f"the exchange failed ({type(exc).__name__})")
+
+
+def open_httpx(spec: TransportSpec) -> HttpxTransport:
+    """Builds the client; nothing is connected yet."""
+    client = foreign.AsyncClient(
+        timeout=foreign.Timeout(spec.read_timeout_s or spec.timeout_s, connect=spec.connect_timeout_s, pool=None),
+        limits=foreign.Limits(max_connections=spec.in_flight, max_keepalive_connections=spec.in_flight),
+        follow_redirects=False,
+        headers={"user-agent": spec.user_agent, "accept-encoding": "gzip"},
+        verify=ssl.create_default_context(cafile=spec.ca_bundle) if spec.ca_bundle else True,
+        transport=None,
+    )
+    return HttpxTransport(client, spec)
