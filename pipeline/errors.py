@@ -1,18 +1,18 @@
 """What can go wrong: the exception tree, the closed list of row errors, and the table that judges an answer. Pure.
 
-    PipelineError
-    ├── ConfigError           wrong before anything was read or sent: names file, section, key, value and what is allowed
-    ├── SourceError           the input table is missing, or lacks what the job needs
-    ├── SinkError             results cannot be written there, or the table there has other columns
-    ├── StateError            the journal or the run sequence cannot be read or written
-    │   ├── JournalCorrupt    a frame does not match its checksum
-    │   └── LeaseLost         another attempt of the same bucket or job took over
-    ├── JobStopped            every further request would fail too (credential, unknown model, credit, budget, outage)
-    └── TransportError        one HTTP exchange did not complete
-        ├── ConnectFailed     nothing was sent
-        ├── ConnectionBroken  sent, then the connection broke: the outcome is unknown
-        ├── DeadlineExceeded  sent, no whole answer in time: the outcome is unknown
-        └── ResponseTooLarge  the answer is larger than allowed, on the wire or decoded
+PipelineError
+├── ConfigError           wrong before anything was read or sent: names file, section, key, value and what is allowed
+├── SourceError           the input table is missing, or lacks what the job needs
+├── SinkError             results cannot be written there, or the table there has other columns
+├── StateError            the journal or the run sequence cannot be read or written
+│   ├── JournalCorrupt    a frame does not match its checksum
+│   └── LeaseLost         another attempt of the same bucket or job took over
+├── JobStopped            every further request would fail too (credential, unknown model, credit, budget, outage)
+└── TransportError        one HTTP exchange did not complete
+    ├── ConnectFailed     nothing was sent
+    ├── ConnectionBroken  sent, then the connection broke: the outcome is unknown
+    ├── DeadlineExceeded  sent, no whole answer in time: the outcome is unknown
+    └── ResponseTooLarge  the answer is larger than allowed, on the wire or decoded
 """
 
 from enum import StrEnum
@@ -170,6 +170,20 @@ _BY_CODE: dict[str, tuple[Verdict, ErrorCode]] = {
         ("content_filter", "responsibleaipolicyviolation", "content_policy_violation"),
         (Verdict.SPLIT, ErrorCode.CONTENT_FILTER),
     ),
+    # of the Responses API, which states them under a 200 (wire_formats 3.1)
+    **dict.fromkeys(
+        (
+            "invalid_prompt",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+        ),
+        (Verdict.SPLIT, ErrorCode.BAD_REQUEST),
+    ),
     **dict.fromkeys(("server_error", "internal_error"), (Verdict.RETRY, ErrorCode.SERVER_ERROR)),
     **dict.fromkeys(
         ("overloaded_error", "temporarily_unavailable", "server_overloaded"), (Verdict.RETRY, ErrorCode.OVERLOADED)
@@ -191,6 +205,11 @@ _BY_STATUS: dict[int, tuple[Verdict, ErrorCode]] = {
     503: (Verdict.RETRY, ErrorCode.OVERLOADED),
     529: (Verdict.RETRY, ErrorCode.OVERLOADED),
 }
+
+
+def is_listed(code: str) -> bool:
+    """Whether a provider code has a row of its own, so that it decides before the status does."""
+    return code.lower() in _BY_CODE
 
 
 def classify(status: int, code: str | None) -> tuple[Verdict, ErrorCode]:
