@@ -1,0 +1,28 @@
+"""An endpoint that speaks the wire formats of OpenAI and Databricks, fails on demand and keeps its own bill."""
+
+from pipeline.simulator.app import Outage
+from pipeline.simulator.bill import Bill, Texts, text_digest
+from pipeline.simulator.faults import FAULTS, marker
+from pipeline.simulator.handle import Handle
+from pipeline.simulator.process import SimulatorProcess
+from pipeline.simulator.server import serve
+from pipeline.simulator.settings import SimulatorSettings
+from pipeline.simulator.thread import Simulator
+from pipeline.simulator.vectors import canned_index, canned_pool, canned_vector
+
+__all__ = [
+    "FAULTS",
+    "Bill",
+    "Handle",
+    "Outage",
+    "Simulator",
+    "SimulatorProcess",
+    "SimulatorSettings",
+    "Texts",
+    "canned_index",
+    "canned_pool",
+    "canned_vector",
+    "marker",
+    "serve",
+    "text_digest",
+]

@@ -1,0 +1,99 @@
+"""What is not inference: health, models, the bill, and switches for tests, which only loopback may turn."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import orjson
+from aiohttp import web
+
+from pipeline.simulator.app import App, Outage
+from pipeline.simulator.faults import FaultPicker, check_shares
+from pipeline.simulator.latency import LatencyModel
+from pipeline.simulator.wire import CREATED_S, JSON
+
+Document = dict[str, Any]
+_LATENCY = {"latency_ms", "per_token_ms", "jitter", "jitter_shape"}
+
+
+async def administer(app: App, request: web.BaseRequest) -> web.StreamResponse:
+    """Answer a request that is no call to a model: 404 for an unknown path, 403 from afar, 400 with the reason."""
+    key = (request.method, request.path)
+    if reader := _READ.get(key):
+        return _json(reader(app))
+    change = _CHANGE.get(key)
+    if change is None:
+        return _json(
+            {"error": {"message": f"no {request.method} {request.path}", "type": "invalid_request_error"}}, 404
+        )
+    if request.remote not in ("127.0.0.1", "::1"):
+        return _json({"error": {"message": "from this machine only"}}, 403)
+    try:
+        document = orjson.loads(await request.read() or b"{}")
+        if not isinstance(document, dict):
+            raise ValueError("a JSON object is expected")
+        change(app, document)
+    except (ValueError, TypeError) as exc:
+        return _json({"error": {"message": str(exc)}}, 400)
+    return _json({"status": "ok"})
+
+
+def _models(app: App) -> Document:
+    served = [
+        {"id": name, "object": "model", "created": CREATED_S, "owned_by": "simulator"} for name in app.settings.models
+    ]
+    return {"object": "list", "data": served}
+
+
+def _texts(app: App) -> Document:
+    return {"received": dict(app.ledger.received), "bought": dict(app.ledger.bought)}
+
+
+def _reset_bill(app: App, document: Document) -> None:
+    app.ledger.reset()
+
+
+def _set_faults(app: App, document: Document) -> None:
+    """The body is the whole table of shares: name -> share."""
+    check_shares(document)
+    app.settings = app.settings.with_changes({"faults": document})
+    app.faults.set_shares(document)
+
+
+def _set_seed(app: App, document: Document) -> None:
+    """Begin the draws of faults and jitter, and the count of marked attempts, anew."""
+    app.settings = app.settings.with_changes({"seed": int(document.get("seed", app.settings.seed))})
+    app.faults = FaultPicker(app.settings.faults, app.settings.seed)
+    app.latency = LatencyModel(app.settings)
+
+
+def _set_latency(app: App, document: Document) -> None:
+    if unknown := sorted(set(document) - _LATENCY):
+        raise ValueError(f"unknown fields {unknown}; known: {sorted(_LATENCY)}")
+    app.settings = app.settings.with_changes(document)
+    app.latency = LatencyModel(app.settings)
+
+
+def _set_outage(app: App, document: Document) -> None:
+    mode: Any = document.get("mode")
+    if mode not in get_args(Outage):
+        raise ValueError(f"mode is one of {get_args(Outage)}, got {mode!r}")
+    app.outage = mode
+
+
+_READ: Mapping[tuple[str, str], Callable[[App], Document]] = {
+    ("GET", "/healthz"): lambda app: {"status": "ok"},
+    ("GET", "/v1/models"): _models,
+    ("GET", "/bill"): lambda app: app.ledger.to_bill().to_json(),
+    ("GET", "/bill/texts"): _texts,
+}
+_CHANGE: Mapping[tuple[str, str], Callable[[App, Document], None]] = {
+    ("POST", "/bill/reset"): _reset_bill,
+    ("POST", "/admin/faults"): _set_faults,
+    ("POST", "/admin/seed"): _set_seed,
+    ("POST", "/admin/latency"): _set_latency,
+    ("POST", "/admin/outage"): _set_outage,
+}
+
+
+def _json(document: Document, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(document), status=status, headers=(JSON,))

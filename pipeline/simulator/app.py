@@ -1,0 +1,108 @@
+"""One request from arrival to bill: route, authenticate, read, maybe fail, answer, wait, charge."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Literal
+
+from aiohttp import ClientError, web
+
+from pipeline.simulator.auth import Gate
+from pipeline.simulator.bill import Ledger, Result, Tally
+from pipeline.simulator.breaks import Break, reset_connection
+from pipeline.simulator.calls import Call, Refused, Route, read_call
+from pipeline.simulator.faults import FAULTS, FaultPicker
+from pipeline.simulator.latency import LatencyModel
+from pipeline.simulator.models import Answer, answer
+from pipeline.simulator.refusals import Refusal
+from pipeline.simulator.settings import SimulatorSettings
+from pipeline.simulator.spoils import Spoil
+from pipeline.simulator.wire import Reply, error
+
+Outage = Literal["none", "unavailable", "reset", "refuse"]
+_NO_ANSWER = Answer(b"", 0, 0)
+
+
+class App:
+    """The state behind all connections; lives on one event loop."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self.settings = settings
+        self.ledger = Ledger()
+        self.faults = FaultPicker(settings.faults, settings.seed)
+        self.latency = LatencyModel(settings)
+        self.outage: Outage = "none"
+        self._gate = Gate(settings.token)
+        self._number = 0
+
+    async def infer(self, request: web.BaseRequest, where: Route) -> web.StreamResponse:
+        """Answer a call to a model, and count it whatever happens."""
+        tally = self.ledger.tally(request.headers.get("x-client-run", "default"))
+        tally.opened()
+        self.ledger.note_peak()
+        result: Result = "unknown"
+        status = 0
+        try:
+            response, result = await self._respond(request, where, tally)
+            status = response.status
+        except (ClientError, ConnectionError):  # the client left: before its request was whole, or during a drip
+            response = web.Response()
+        except Refused as refused:
+            response, result, status = _response(refused.reply), "refused", refused.reply.status
+        finally:
+            tally.closed(result, status)
+        if result == "answer" and request.transport is None:
+            tally.undelivered += 1
+        return response
+
+    async def _respond(self, request: web.BaseRequest, where: Route, tally: Tally) -> tuple[web.StreamResponse, Result]:
+        if self.outage in ("reset", "refuse"):
+            reset_connection(request)
+            return web.Response(), "unknown"
+        if self.outage == "unavailable":
+            raise Refused(error(where.api, 503, "the endpoint is down"))
+        if not self._gate.admits(request.headers):
+            raise Refused(error(where.api, 401, "the credential is missing or not valid"))
+        call = read_call(where, await self._read(request, where), self.settings)
+        if self.settings.log_requests:
+            self.ledger.log(self.ledger.received, call.texts)
+        name = self.faults.pick(call)
+        if name is not None:
+            tally.faults[name] += 1
+        fault = FAULTS[name] if name is not None else None
+        if isinstance(fault, Refusal):
+            reply = fault.reply(call.api, self.settings)
+            return _response(reply), "useless" if reply.status == HTTPStatus.OK else "refused"
+        return await self._answer(request, call, fault, tally)
+
+    async def _answer(
+        self, request: web.BaseRequest, call: Call, fault: Spoil | Break | None, tally: Tally
+    ) -> tuple[web.StreamResponse, Result]:
+        """Do the work, wait as long as it would take, charge it."""
+        made = _NO_ANSWER
+        if not isinstance(fault, Break) or fault.is_billed:
+            self._number += 1
+            made = answer(call, self.settings, self._number)
+            if delay_s := self.latency.delay_s(made.output_tokens):
+                await asyncio.sleep(delay_s)
+            tally.charged(len(call.texts), made.input_tokens, made.output_tokens)
+            if self.settings.log_requests:
+                self.ledger.log(self.ledger.bought, call.texts)
+        if isinstance(fault, Break):
+            return await fault.send(request, made.body, self.settings), fault.result
+        if isinstance(fault, Spoil):
+            return _response(Reply(200, fault.change(made.body))), "answer" if fault.is_usable else "useless"
+        return _response(Reply(200, made.body)), "answer"
+
+    async def _read(self, request: web.BaseRequest, where: Route) -> bytes:
+        limit = self.settings.max_body_bytes
+        too_large = Refused(error(where.api, 413, f"the body is larger than {limit} bytes"))
+        if (request.content_length or 0) > limit:
+            raise too_large
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge:  # sent in chunks, without a length
+            raise too_large from None
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(body=reply.body, status=reply.status, headers=reply.headers)

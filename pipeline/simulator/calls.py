@@ -1,0 +1,143 @@
+"""What a client asked: from path and body to a checked `Call`, or the refusal it deserves. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pipeline.records import Api, Task
+from pipeline.simulator.answers import count_tokens
+from pipeline.simulator.settings import ModelKind, SimulatorSettings
+from pipeline.simulator.wire import Reply, error
+
+_INVOCATIONS = re.compile(r"/serving-endpoints/([^/]+)/invocations")
+_CHAT_KINDS = ("extract", "canned_chat")
+
+
+class Refused(Exception):
+    """The request is wrong; `reply` says how, in the caller's shape."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a POST arrived. `task` is None where the body decides, `endpoint` where the body names the model."""
+
+    api: Api
+    task: Task | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One checked request."""
+
+    api: Api
+    task: Task
+    model: str
+    kind: ModelKind
+    body: Mapping[str, Any]
+    texts: tuple[str, ...]  # the whole prompt, or the inputs to embed
+    input_tokens: int
+    has_marker: bool  # some text may hold a fault marker
+
+
+_ROUTES: dict[str, Route] = {
+    "/v1/chat/completions": Route("openai", Task.CHAT),
+    "/v1/embeddings": Route("openai", Task.EMBEDDING),
+    "/serving-endpoints/chat/completions": Route("databricks", Task.CHAT),
+    "/serving-endpoints/embeddings": Route("databricks", Task.EMBEDDING),
+}
+
+
+def route(path: str) -> Route | None:
+    """The inference route of this path, None where there is none."""
+    if found := _ROUTES.get(path):
+        return found
+    if match := _INVOCATIONS.fullmatch(path):
+        return Route("databricks", endpoint=match.group(1))
+    return None
+
+
+def read_call(where: Route, raw: bytes, settings: SimulatorSettings) -> Call:
+    """The request in `raw`. Raises Refused."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise Refused(error(where.api, 400, "the body is not JSON")) from None
+    if not isinstance(body, dict):
+        raise Refused(error(where.api, 400, "the body is not a JSON object"))
+    task = where.task or (Task.CHAT if "messages" in body else Task.EMBEDDING)
+    model = where.endpoint or body.get("model")
+    kind = settings.models.get(model) if isinstance(model, str) else None
+    if kind is None:
+        raise Refused(error(where.api, 404, f"The model {model!r} does not exist; known: {sorted(settings.models)}"))
+    if (kind in _CHAT_KINDS) != (task is Task.CHAT):
+        raise Refused(error(where.api, 400, f"the model {model!r} does not serve {task}"))
+    try:
+        texts = _chat_texts(body) if task is Task.CHAT else _inputs(body, settings.max_inputs)
+    except ValueError as exc:
+        raise Refused(error(where.api, 400, str(exc))) from None
+    prompt = ("\n".join(texts),) if task is Task.CHAT else texts
+    input_tokens = sum(map(count_tokens, texts))
+    return Call(where.api, task, str(model), kind, body, prompt, input_tokens, b"[[fault:" in raw)
+
+
+def message_text(content: Any) -> str:
+    """The text of a message's `content`: a string, or a list of parts of which the text ones count."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content):
+        texts = [part.get("text") for part in content if part["type"] == "text"]
+        if all(isinstance(text, str) for text in texts):
+            return "\n".join(texts)
+    raise ValueError("'$.messages.content' is invalid: a string or a list of typed parts")
+
+
+def _chat_texts(body: Mapping[str, Any]) -> tuple[str, ...]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("'$.messages' is invalid: a list with at least one message")
+    if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages):
+        raise ValueError("'$.messages' is invalid: each message is an object with a role")
+    if body.get("stream"):
+        raise ValueError("'$.stream' is not supported here")
+    if body.get("n", 1) not in (1, None):
+        raise ValueError("'$.n' must be 1")
+    _check_number(body, "max_tokens", 1, None)
+    _check_number(body, "max_completion_tokens", 1, None)
+    _check_number(body, "temperature", 0, 2)
+    _check_number(body, "top_p", 0, 1)
+    return tuple(message_text(message.get("content")) for message in messages)
+
+
+def _inputs(body: Mapping[str, Any], max_inputs: int) -> tuple[str, ...]:
+    given = body.get("input")
+    # a lone "" is accepted where a list with one is not (wire_formats 3.6)
+    inputs = [given] if isinstance(given, str) else given
+    if not isinstance(inputs, list) or not inputs or not all(isinstance(text, str) for text in inputs):
+        raise ValueError("'$.input' is invalid")
+    if isinstance(given, list) and "" in given:
+        raise ValueError("'$.input' is invalid")
+    if len(inputs) > max_inputs:
+        raise ValueError(f"'$.input' is too long: {len(inputs)} inputs, at most {max_inputs}")
+    if body.get("encoding_format") not in (None, "float", "base64"):
+        raise ValueError("'$.encoding_format' is invalid: float or base64")
+    _check_number(body, "dimensions", 1, None)
+    return tuple(inputs)
+
+
+def _check_number(body: Mapping[str, Any], name: str, low: float, high: float | None) -> None:
+    value = body.get(name)
+    if value is None:
+        return
+    is_whole = name not in ("temperature", "top_p")
+    if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
+        raise ValueError(f"'$.{name}' is invalid: not a number")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"'$.{name}' is out of range: {value}")

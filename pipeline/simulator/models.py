@@ -1,0 +1,86 @@
+"""What each kind of model answers to a checked call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipeline.records import Task
+from pipeline.simulator.answers import count_tokens, cut, shaped, summarize
+from pipeline.simulator.calls import Call, Refused, message_text
+from pipeline.simulator.settings import ModelKind, SimulatorSettings
+from pipeline.simulator.vectors import WORDLLAMA_DIMENSIONS, canned_index, embed, encoded_pool
+from pipeline.simulator.wire import chat_body, embeddings_body, encode_vector, error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer and what it costs."""
+
+    body: bytes
+    input_tokens: int
+    output_tokens: int
+
+
+def answer(call: Call, settings: SimulatorSettings, number: int) -> Answer:
+    """The model's answer; `number` goes into its id. Raises Refused."""
+    if call.task is Task.CHAT:
+        return _chat(call, _CHAT[call.kind](call, settings), number)
+    encoded = _EMBEDDING[call.kind](call, settings)
+    return Answer(embeddings_body(call.model, encoded, call.input_tokens), call.input_tokens, 0)
+
+
+def _chat(call: Call, text: str, number: int) -> Answer:
+    body = call.body
+    text = shaped(text, body.get("response_format"))
+    text, finish_reason = cut(text, body.get("max_tokens") or body.get("max_completion_tokens"))
+    output_tokens = count_tokens(text)
+    return Answer(
+        chat_body(call.api, call.model, text, finish_reason, call.input_tokens, output_tokens, number),
+        call.input_tokens,
+        output_tokens,
+    )
+
+
+def _extract(call: Call, settings: SimulatorSettings) -> str:
+    """A summary of the last user message, or of everything where no user speaks."""
+    for message in reversed(call.body["messages"]):
+        if message["role"] == "user":
+            return summarize(message_text(message.get("content")), settings.summary_sentences)
+    return summarize(call.texts[0], settings.summary_sentences)
+
+
+def _canned_vectors(call: Call, settings: SimulatorSettings) -> list[bytes]:
+    wanted = _dimensions(call, settings.canned_vectors)
+    pool = encoded_pool(settings.canned_vectors, settings.seed, wanted, _is_base64(call))
+    return [pool[canned_index(text)] for text in call.texts]
+
+
+def _wordllama(call: Call, settings: SimulatorSettings) -> list[bytes]:
+    wanted = _dimensions(call, WORDLLAMA_DIMENSIONS)
+    try:
+        vectors = embed(call.texts, wanted, is_normalized=call.kind == "wordllama_normalized")
+    except ImportError:
+        raise Refused(error(call.api, 404, f"the model {call.model!r} needs the package wordllama")) from None
+    is_base64 = _is_base64(call)
+    return [encode_vector(vector, is_base64) for vector in vectors]
+
+
+def _is_base64(call: Call) -> bool:
+    return call.body.get("encoding_format") == "base64"
+
+
+def _dimensions(call: Call, available: int) -> int:
+    wanted: int = call.body.get("dimensions") or available
+    if wanted > available:
+        raise Refused(error(call.api, 400, f"'$.dimensions' is out of range: {wanted}, at most {available}"))
+    return wanted
+
+
+_CHAT: Mapping[ModelKind, Callable[[Call, SimulatorSettings], str]] = {
+    "extract": _extract,
+    "canned_chat": lambda call, settings: settings.canned_answer,
+}
+_EMBEDDING: Mapping[ModelKind, Callable[[Call, SimulatorSettings], list[bytes]]] = {
+    "wordllama": _wordllama,
+    "wordllama_normalized": _wordllama,
+    "canned_vectors": _canned_vectors,
+}

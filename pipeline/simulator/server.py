@@ -1,0 +1,108 @@
+"""The listening side: sockets, connections, an orderly end. The only door to the event loop."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiohttp import web
+
+from pipeline.simulator.admin import administer
+from pipeline.simulator.app import App
+from pipeline.simulator.calls import route
+from pipeline.simulator.settings import SimulatorSettings
+
+if sys.platform != "win32":
+    from uvloop import new_event_loop
+else:
+    from asyncio import new_event_loop
+
+_BACKLOG = 4096
+
+
+class Server:
+    """Serves on `port`, and on `control_port` too, which answers during an outage that refuses connections."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self._app = App(settings)
+        self._host = settings.host
+        self._listening: asyncio.Server | None = None
+        self._control: asyncio.Server | None = None
+        self.port = settings.port
+        self.control_port = 0
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where the port is taken."""
+        # the one handler of all paths, without routers and middlewares: the double must outrun what it measures
+        self._http = web.Server(self._handle, request_factory=self._request, access_log=None, lingering_time=1.0)
+        await self._listen()
+        self._control = await asyncio.get_running_loop().create_server(self._http, "127.0.0.1", 0)
+        self.control_port = self._control.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening and close all connections, busy ones too."""
+        for server in (self._listening, self._control):
+            if server is not None:
+                server.close()
+        await self._http.shutdown(timeout=0.1)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            self._http, self._host, self.port, backlog=_BACKLOG, reuse_address=True
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST" and (where := route(request.path)):
+            return await self._app.infer(request, where)
+        response = await administer(self._app, request)
+        await self._follow_outage()
+        return response
+
+    async def _follow_outage(self) -> None:
+        is_refusing = self._app.outage == "refuse"
+        if is_refusing and self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        elif not is_refusing and self._listening is None:
+            await self._listen()
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        limit = self._app.settings.max_body_bytes + 1  # aiohttp refuses from the limit on, the settings above it
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limit)
+
+
+async def serve_until(
+    settings: SimulatorSettings,
+    on_ready: Callable[[Server], None],
+    stopped: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Serve until `stopped()` returns. Raises OSError where the port is taken."""
+    server = Server(settings)
+    await server.start()
+    try:
+        on_ready(server)
+        await stopped()
+    finally:
+        await server.stop()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on a loop of its own."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)
+
+
+def serve(settings: SimulatorSettings, on_ready: Callable[[int], None]) -> None:
+    """Serve in this thread until SIGINT or SIGTERM; `on_ready` gets the port."""
+
+    async def until_signal() -> None:
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await ended.wait()
+
+    run(serve_until(settings, lambda server: on_ready(server.port), until_signal))
