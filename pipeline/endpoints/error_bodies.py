@@ -97,7 +97,7 @@ def _from_text(text: str, relays: int) -> ErrorBody:
             return ErrorBody(message=text)
         return _from_json(value, relays)
     if prefixed := _PREFIXED.match(text):
-        error = ErrorBody(message=prefixed[2], codes=(prefixed[1],))
+        error = ErrorBody(message=text, codes=(prefixed[1],))
         return _with_relayed(error, prefixed[2], max(relays, 1))
     return ErrorBody(message=text)
 

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipeline.endpoints.error_bodies import ErrorBody, page_text, read_error, stated_error
-from pipeline.endpoints.text import message_text
+from pipeline.endpoints.text import message_text, one_line
 from pipeline.errors import ErrorCode, Verdict, classify, is_listed
 from pipeline.records import NO_USAGE, Batch, Failure, HttpResponse, Usage
 
@@ -63,7 +63,11 @@ def unusable(
     elif answer is None and not response.body:
         why = "the body is empty"
     return Failure(
-        Verdict.RETRY, code, message_text(f"HTTP {response.status}: {why}", batch), status=response.status, usage=usage
+        verdict=_as_told(Verdict.RETRY, response.headers.get("x-should-retry")),
+        code=code,
+        message=message_text(f"HTTP {response.status}: {why}", batch),
+        status=response.status,
+        usage=usage,
     )
 
 
@@ -89,13 +93,13 @@ def _judged(batch: Batch, response: HttpResponse, error: ErrorBody, usage: Usage
     # an error that travels under a 200 may name its own status
     status = error.status or response.status if is_success(response) else response.status
     verdict, code = classify(status, _decisive_code(status, error))
-    message = error.message or next(iter(error.codes), "") or f"HTTP {response.status} without an explanation"
+    message = message_text(error.message, batch) or next(iter(error.codes), "")
     if error.request_id:
-        message = f"{message[:400]} (request {error.request_id})"
+        message = f"{message[:350]} (request {one_line(error.request_id)})"
     return Failure(
         verdict=_as_told(verdict, response.headers.get("x-should-retry")),
         code=code,
-        message=message_text(message, batch),
+        message=message or f"HTTP {response.status} without an explanation",
         status=response.status,
         retry_after_s=retry_after_s(response.headers, error, _date_s(response.headers.get("date"))),
         usage=usage,

@@ -18,15 +18,17 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # controls, line separators, and the marks that reorder or hide text on a screen
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',;]{6,}"), r"\1 ***"),
-    (re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|pat|ghp)[-_][\w*.\-]{4,}"), "***"),
+    (re.compile(r"(?i)\b(bearer) (?=\S*\d|\S{20})[^\s\"',;]{6,}"), r"\1 ***"),
+    (re.compile(r"(?i)\b(basic) [A-Za-z0-9+/]{16,}=*"), r"\1 ***"),
+    (re.compile(r"\b(?:sk|pk|rk|xai)[-_][\w*.\-]{6,}|\b(?:gsk|hf|ghp)_[\w*]{6,}"), "***"),
     (re.compile(r"\b(?:dapi|dkea|dose|AKIA|AIza)[\w*\-]{8,}"), "***"),
     (re.compile(r"\beyJ[\w\-]{8,}(?:\.[\w\-]*)*"), "***"),
     (re.compile(r"(?i)\b((?:api|access|subscription)[-_]?(?:key|token)|sig|password|secret)=[^&\s\"']+"), r"\1=***"),
-    # a long run of base64 or hex close behind the word; a run without hyphens, so that model names stay readable
+    # a long run of base64 or hex close behind the word; no hyphen and a digit in it, so that names stay readable
     (
         re.compile(
-            r"(?i)(key|token|secret|password|credential)\b(\W{1,4}(?:\w{1,12}\W{1,4}){0,3}?)[\w+/=*]{20,}[\w+/=*.\-]*"
+            r"(?i)(key|token|secret|password|credential)\b(\W{1,4}(?:\w{1,12}\W{1,4}){0,3}?)"
+            r"(?=[\w+/=*]*\d)[\w+/=*]{20,}[\w+/=*.\-]*"
         ),
         r"\1\2***",
     ),

@@ -1,0 +1,1 @@
+"""The wire, one JSON file per case."""
