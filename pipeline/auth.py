@@ -1,4 +1,4 @@
-"""Credentials as references that travel, resolved where they are used. The only door to environment and files of secrets."""
+"""Credentials as references that travel; the only door to secrets in the environment and in files."""
 
 import base64
 import codecs
@@ -70,26 +70,9 @@ class SecretRef:
     def resolve(self) -> Secret:
         """The secret as it is now. Raises ConfigError that names the reference, never the value."""
         if self.kind == "env":
-            return self._checked(os.environ.get(self.name))
+            return _check(self, os.environ.get(self.name))
         found = _read(self)
-        return self._checked(found.text if found else None)
-
-    def _checked(self, text: str | None) -> Secret:
-        if text is None and self.kind == "env":
-            raise ConfigError(f"{self.name} is not set in the environment of this process: export it, or use file:PATH")
-        if text is None:
-            raise ConfigError(f"{self.describe()}: this process finds no such file")
-        value = text.rstrip("\r\n")
-        if not value:
-            raise ConfigError(f"{self.describe()}: is empty")
-        if not _SENDABLE.fullmatch(value):
-            raise ConfigError(
-                f"{self.describe()}: holds line breaks, control characters, blanks at an end or characters outside "
-                "ASCII, which no header can carry; it must hold only the secret, on one line"
-            )
-        if value.lower().startswith(("bearer ", "basic ")):
-            raise ConfigError(f"{self.describe()}: begins with the scheme; it must hold only the secret")
-        return Secret(value)
+        return _check(self, found.text if found else None)
 
 
 class _Kept:
@@ -132,7 +115,7 @@ class Credentials:
             found = _read(self.ref)
             is_being_replaced = found is None or not found.text
             if not (is_being_replaced and kept.headers):
-                kept.headers = _headers(self.scheme, self.ref._checked(found.text if found else None))
+                kept.headers = _headers(self.scheme, _check(self.ref, found.text if found else None))
                 kept.stamp = found.stamp if found else None
         return dict(kept.headers)
 
@@ -163,6 +146,24 @@ def _read(ref: SecretRef) -> _Found | None:
         raise ConfigError(f"{ref.describe()}: is larger than {SECRET_BYTES} bytes; it must hold only the secret")
     # latin-1 reads every byte, so no decoding error carries the content; what is not ASCII is refused afterwards
     return _Found(content.removeprefix(codecs.BOM_UTF8).decode("latin-1"), stamp)
+
+
+def _check(ref: SecretRef, text: str | None) -> Secret:
+    if text is None and ref.kind == "env":
+        raise ConfigError(f"{ref.name} is not set in the environment of this process: export it, or use file:PATH")
+    if text is None:
+        raise ConfigError(f"{ref.describe()}: this process finds no such file")
+    value = text.rstrip("\r\n")
+    if not value:
+        raise ConfigError(f"{ref.describe()}: is empty")
+    if not _SENDABLE.fullmatch(value):
+        raise ConfigError(
+            f"{ref.describe()}: holds line breaks, control characters, blanks at an end or characters outside "
+            "ASCII, which no header can carry; it must hold only the secret, on one line"
+        )
+    if value.lower().startswith(("bearer ", "basic ")):
+        raise ConfigError(f"{ref.describe()}: begins with the scheme; it must hold only the secret")
+    return Secret(value)
 
 
 def _stamp_now(ref: SecretRef) -> Stamp | None:

@@ -152,12 +152,12 @@ class LimitsSection(Section):
 
 
 class RetrySection(Section):
-    """`[retry]`: how often and how long a row is tried. Rate limits cost no attempts, they have a deadline."""
+    """`[retry]`: how often and how long a row is tried. Rate limits use up time, not attempts."""
 
     max_attempts: int = Field(default=5, ge=1, le=100, description="calls per row, the first included, 1 to 100")
     base_s: Wait = Field(default=0.5, description="first wait at most, doubled each time, 0 or more")
     max_wait_s: Wait = Field(default=60.0, description="one wait at most, 0 or more")
-    deadline_s: Wait = Field(default=900.0, description="all waits of a rate-limited row, 0 or more")
+    deadline_s: Wait = Field(default=900.0, description="a row with all its waits, 0 or more")
     max_unknown_resends: Resends = Field(
         default=1, description="resends where the connection broke after sending, 0 to 100"
     )
