@@ -130,6 +130,7 @@ class EndpointSection(Section):
         ge=1024,
         description="of an answer, decoded, 1024 or more; default 16 MiB for chat, 64 MiB for embedding",
     )
+    send_run_id: bool = Field(default=False, description="true: a header names the run; the simulator always gets it")
     ca_bundle: Name | None = Field(default=None, description="PEM file of further certificate authorities")
 
 

@@ -434,6 +434,11 @@ def test_an_override_is_toml_or_else_a_plain_string(override: str, section: str,
         assert getattr(getattr(small(override), section), key) == value
 
 
+def test_the_last_override_is_the_one_that_is_named() -> None:
+    [line] = refusal(SMALL, 'endpoint.auth={scheme="bearer", secret="env:A"}', "endpoint.auth.secret=x")
+    assert line.startswith("--set endpoint.auth.secret=...: [endpoint] auth.secret = (not shown)")
+
+
 def test_the_last_override_wins_and_the_mapping_stays_as_it_was() -> None:
     mapping = tomllib.loads(SMALL)
     before = pickle.dumps(mapping)
