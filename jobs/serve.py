@@ -7,6 +7,7 @@ import typer
 
 from pipeline.simulator import FAULTS, SimulatorSettings, serve
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)  # rich takes [[fault:...]] for markup
 EPILOG = (
     "Models: local-chat (the sentence that says most of a text), local-embedding and local-embedding-normalized"
     " (256 dimensions, needs the package wordllama), canned-chat and canned-embedding (fixed, for measurements)."
@@ -15,6 +16,7 @@ EPILOG = (
 )
 
 
+@app.command(epilog=EPILOG)
 def main(
     port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Loopback unless you know who can reach this machine.")] = "127.0.0.1",
@@ -74,4 +76,4 @@ def _announce(host_url: str, needs_token: bool) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

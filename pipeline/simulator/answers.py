@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
@@ -30,7 +29,7 @@ def summarize(text: str, count: int = 1) -> str:
 
     An instruction that opens the text and ends in a colon ("Summarise in one sentence: ...") is not summarised.
     """
-    opening = _INSTRUCTION.match(text)
+    opening = _INSTRUCTION.match(text, 0, 400)  # bounded: white space without end would make it slow
     rest = text[opening.end() :] if opening else text
     candidates = sentences(rest or text)[:_MAX_SENTENCES]
     if len(candidates) <= count:
@@ -65,15 +64,17 @@ def shaped(text: str, response_format: Any) -> str:
     if kind == "json_schema":
         described = response_format.get("json_schema")
         schema = described.get("schema") if isinstance(described, dict) else None
-        return orjson.dumps(_fill(schema if isinstance(schema, dict) else {}, text, _MAX_DEPTH)).decode()
+        return orjson.dumps(_fill(schema, text, _MAX_DEPTH)).decode()
     return text
 
 
-def _fill(schema: Mapping[str, Any], text: str, depth: int) -> Any:
+def _fill(schema: Any, text: str, depth: int) -> Any:
     """A value that the schema accepts, for the plain subset: type, properties, items, enum, const."""
+    if not isinstance(schema, dict):
+        return text
     if "const" in schema:
         return schema["const"]
-    if choices := schema.get("enum"):
+    if isinstance(choices := schema.get("enum"), list) and choices:
         return choices[0]
     kind = schema.get("type")
     if isinstance(kind, list):
@@ -81,7 +82,9 @@ def _fill(schema: Mapping[str, Any], text: str, depth: int) -> Any:
     if depth == 0 or kind == "null":
         return None
     if kind == "object" or "properties" in schema:
-        return {name: _fill(part, text, depth - 1) for name, part in schema.get("properties", {}).items()}
+        properties = schema.get("properties")
+        parts = properties.items() if isinstance(properties, dict) else ()
+        return {name: _fill(part, text, depth - 1) for name, part in parts}
     if kind == "array":
         return [_fill(schema.get("items", {}), text, depth - 1)]
     return {"integer": 1, "number": 0.5, "boolean": True}.get(str(kind), text)

@@ -16,6 +16,7 @@ from pipeline.simulator.models import Answer, answer
 from pipeline.simulator.refusals import Refusal
 from pipeline.simulator.settings import SimulatorSettings
 from pipeline.simulator.spoils import Spoil
+from pipeline.simulator.whole import WholeResponse
 from pipeline.simulator.wire import Reply, error
 
 Outage = Literal["none", "unavailable", "reset", "refuse"]
@@ -36,9 +37,7 @@ class App:
 
     async def infer(self, request: web.BaseRequest, where: Route) -> web.StreamResponse:
         """Answer a call to a model, and count it whatever happens."""
-        tally = self.ledger.tally(request.headers.get("x-client-run", "default"))
-        tally.opened()
-        self.ledger.note_peak()
+        tally = self.ledger.open(request.headers.get("x-client-run", "default"))
         result: Result = "unknown"
         status = 0
         try:
@@ -47,7 +46,7 @@ class App:
         except (ClientError, ConnectionError):  # the client left: before its request was whole, or during a drip
             response = web.Response()
         except Refused as refused:
-            response, result, status = _response(refused.reply), "refused", refused.reply.status
+            response, result, status = WholeResponse(refused.reply), "refused", refused.reply.status
         finally:
             tally.closed(result, status)
         if result == "answer" and request.transport is None:
@@ -71,7 +70,7 @@ class App:
         fault = FAULTS[name] if name is not None else None
         if isinstance(fault, Refusal):
             reply = fault.reply(call.api, self.settings)
-            return _response(reply), "useless" if reply.status == HTTPStatus.OK else "refused"
+            return WholeResponse(reply), "useless" if reply.status == HTTPStatus.OK else "refused"
         return await self._answer(request, call, fault, tally)
 
     async def _answer(
@@ -90,19 +89,16 @@ class App:
         if isinstance(fault, Break):
             return await fault.send(request, made.body, self.settings), fault.result
         if isinstance(fault, Spoil):
-            return _response(Reply(200, fault.change(made.body))), "answer" if fault.is_usable else "useless"
-        return _response(Reply(200, made.body)), "answer"
+            return WholeResponse(Reply(200, fault.change(made.body))), "answer" if fault.is_usable else "useless"
+        return WholeResponse(Reply(200, made.body)), "answer"
 
     async def _read(self, request: web.BaseRequest, where: Route) -> bytes:
         limit = self.settings.max_body_bytes
-        too_large = Refused(error(where.api, 413, f"the body is larger than {limit} bytes"))
-        if (request.content_length or 0) > limit:
-            raise too_large
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:  # sent in chunks, without a length
-            raise too_large from None
-
-
-def _response(reply: Reply) -> web.Response:
-    return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
+        if (request.content_length or 0) <= limit:
+            try:
+                raw = await request.read()
+            except web.HTTPRequestEntityTooLarge:  # sent in chunks, without a length
+                raw = None
+            if raw is not None and len(raw) <= limit:
+                return raw
+        raise Refused(error(where.api, 413, f"the body is larger than {limit} bytes"))

@@ -19,5 +19,9 @@ class Gate:
             return True
         given = headers.get("Authorization")
         if given is not None:
-            return any(compare_digest(given.encode(), accepted) for accepted in self._accepted)
-        return compare_digest(headers.get("api-key", "").encode(), self._token.encode())
+            return any(compare_digest(_to_bytes(given), accepted) for accepted in self._accepted)
+        return compare_digest(_to_bytes(headers.get("api-key", "")), self._token.encode())
+
+
+def _to_bytes(header: str) -> bytes:
+    return header.encode("utf-8", "surrogateescape")  # as aiohttp decoded it

@@ -77,7 +77,8 @@ class Tally:
         """A request begins."""
         self.requests += 1
         self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        if self.in_flight > self.peak_in_flight:
+            self.peak_in_flight = self.in_flight
 
     def charged(self, inputs: int, input_tokens: int, output_tokens: int) -> None:
         """Work was done for it."""
@@ -119,17 +120,16 @@ class Ledger:
         self.received: Counter[str] = Counter()
         self.bought: Counter[str] = Counter()
 
-    def tally(self, run: str) -> Tally:
-        """The tally of a client run."""
+    def open(self, run: str) -> Tally:
+        """A request of a client run begins; its tally."""
         found = self._runs.get(run)
         if found is None:
             found = self._runs[run] = Tally()
+        found.opened()
+        in_flight = sum([tally.in_flight for tally in self._runs.values()])
+        if in_flight > self._peak_in_flight:
+            self._peak_in_flight = in_flight
         return found
-
-    def note_peak(self) -> None:
-        """Remember the largest number in flight over all runs; called when a request begins."""
-        in_flight = sum(tally.in_flight for tally in self._runs.values())
-        self._peak_in_flight = max(self._peak_in_flight, in_flight)
 
     def log(self, counter: Counter[str], texts: Iterable[str]) -> None:
         """Count the digests of these texts."""

@@ -28,8 +28,8 @@ class Break:
 
 def reset_connection(request: web.BaseRequest) -> None:
     """End the connection with RST, as a crashed peer does."""
-    transport = request.transport
-    if isinstance(transport, asyncio.Transport):
+    if request.transport is not None:
+        transport = request.transport
         peer = transport.get_extra_info("socket")
         # linger on, for zero seconds: the kernel sends RST instead of FIN
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -66,8 +66,8 @@ async def slow_drip(request: web.BaseRequest, body: bytes, settings: SimulatorSe
     """The whole answer, `drip_bytes` every `drip_interval_s`."""
     response = await _begin(request, len(body))
     for start in range(0, len(body), settings.drip_bytes):
-        await response.write(body[start : start + settings.drip_bytes])
         await asyncio.sleep(settings.drip_interval_s)
+        await response.write(body[start : start + settings.drip_bytes])
     return response
 
 

@@ -1,7 +1,7 @@
 """What each kind of model answers to a checked call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.records import Task
 from pipeline.simulator.answers import count_tokens, cut, shaped, summarize
@@ -11,8 +11,7 @@ from pipeline.simulator.vectors import WORDLLAMA_DIMENSIONS, canned_index, embed
 from pipeline.simulator.wire import chat_body, embeddings_body, encode_vector, error
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A finished answer and what it costs."""
 
     body: bytes

@@ -55,7 +55,8 @@ class Server:
         self.port = self._listening.sockets[0].getsockname()[1]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method == "POST" and (where := route(request.path)):
+        # the raw path: parsing a URL takes longer than looking one up
+        if request.method == "POST" and (where := route(request.raw_path)):
             return await self._app.infer(request, where)
         response = await administer(self._app, request)
         await self._follow_outage()
@@ -70,7 +71,9 @@ class Server:
             await self._listen()
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        limit = self._app.settings.max_body_bytes + 1  # aiohttp refuses from the limit on, the settings above it
+        limit = (
+            self._app.settings.max_body_bytes + 1
+        )  # whether the limit itself may pass differs between aiohttp's versions
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limit)
 

@@ -2,8 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -25,8 +24,7 @@ _OPENAI_DETAILS = (  # wire_formats 1.5
 CREATED_S = 1_763_683_200  # a constant, so that equal requests get equal answers
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole HTTP answer."""
 
     status: int
