@@ -1,0 +1,290 @@
+"""Frames of a journal segment: what is written of an exchange, and how damage is told from a torn tail. Pure.
+
+    frame    marker (4) | payload length (u32) | CRC32C of the payload (u32) | CRC32C of these 12 bytes (u32) | payload
+    payload  kind (u8) | number of request ids (u32) | header length (u32) | ids, 32 bytes each | header, JSON | body
+
+Integers are little-endian. The head has its own checksum, so a length is believed only when no bit of it changed: a
+frame that ends beyond the file was cut off, and a head that does not check, with another head after it, was damaged.
+Checksums start from a seed taken from the segment's name. A body that contains a frame, its author not knowing
+the name, is never mistaken for one.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple
+
+import google_crc32c
+import orjson
+
+from pipeline.errors import ErrorCode, JournalCorrupt
+from pipeline.records import NO_USAGE, Exchange, HttpResponse, Usage
+
+MARKER = b"\xc3JQ\x9d"
+HEAD = struct.Struct("<4sIII")
+MAX_PAYLOAD_BYTES = 1 << 30
+
+_CHECKED = struct.Struct("<4sII")
+_META = struct.Struct("<BII")
+_ID_BYTES = 32
+_UNKNOWN_OUTCOMES = frozenset(
+    code for code in ErrorCode if Exchange((), 1, 0.0, 0.0, transport_error=code).is_unknown_outcome
+)
+
+# What may be asked of a journaled answer later: limits, retry times and the ids a vendor's support wants. Cookies and
+# whatever else a proxy adds stay out.
+_KEPT_HEADERS = frozenset({"content-type", "date", "retry-after", "retry-after-ms", "request-id", "server"})
+_KEPT_PREFIXES = ("x-ratelimit-", "x-request-id", "anthropic-", "openai-", "apim-", "x-databricks-", "x-envoy-")
+
+
+class Kind(IntEnum):
+    """What a payload is."""
+
+    OPENING = 1
+    EXCHANGE = 2
+    SEAL = 3
+
+
+class Frame(NamedTuple):
+    """An intact frame: where its head starts, and what it holds."""
+
+    offset: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that hold no intact frame. `torn`: nothing follows, as after a cut; `corrupt`: intact frames follow."""
+
+    offset: int
+    length: int
+    kind: Literal["torn", "corrupt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All of an exchange but its body and headers. `request_ids` are 32 bytes each, in the order of the batch."""
+
+    request_ids: bytes
+    attempt: int
+    sent_at_s: float
+    latency_ms: float
+    status: int | None
+    transport_error: ErrorCode | None
+    run_id: str
+    usage: Usage
+    is_final: bool
+    body_bytes: int
+
+    @property
+    def is_answered(self) -> bool:
+        """Its requests have their answer."""
+        return self.is_final and self.status == 200
+
+    @property
+    def is_unknown_outcome(self) -> bool:
+        """Sent, but whether it was answered and billed is not known."""
+        return self.transport_error in _UNKNOWN_OUTCOMES
+
+
+def seed_of(name: str) -> int:
+    """Where the checksums of a segment start; `name` without its folder."""
+    return int(google_crc32c.value(name.encode()))
+
+
+def encode(exchange: Exchange, seed: int = 0) -> bytes:
+    """The frame of an exchange. ValueError where a request id is not 64 hexadecimal digits."""
+    ids = exchange.request_ids
+    binary_ids = bytes.fromhex("".join(ids))
+    if len(binary_ids) != _ID_BYTES * len(ids) or any(len(request_id) != 2 * _ID_BYTES for request_id in ids):
+        raise ValueError("a request id is a SHA-256 in 64 hexadecimal digits")
+    header: dict[str, Any] = {
+        "attempt": exchange.attempt,
+        "sent_at_s": exchange.sent_at_s,
+        "latency_ms": exchange.latency_ms,
+        "run_id": exchange.run_id,
+    }
+    body = b""
+    if exchange.response is not None:
+        body = exchange.response.body
+        header["status"] = exchange.response.status
+        if exchange.response.headers:
+            header["headers"] = {k: _clean(v) for k, v in exchange.response.headers.items() if is_kept(k)}
+    if exchange.transport_error is not None:
+        header["transport_error"] = exchange.transport_error
+    if exchange.message:
+        header["message"] = _clean(exchange.message)
+    if exchange.usage is not NO_USAGE:
+        header["usage"] = {name: count for name, count in _counts(exchange.usage).items() if count is not None}
+    if exchange.is_final:
+        header["is_final"] = True
+    return frame(pack(Kind.EXCHANGE, header, binary_ids, body), seed)
+
+
+def _counts(usage: Usage) -> dict[str, int | None]:
+    """The counts by name; `dataclasses.asdict` copies deeply and takes ten times as long."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # lone surrogates are no JSON
+
+
+def is_kept(header: str) -> bool:
+    """True for a response header that is journaled; `header` in lower case."""
+    return header in _KEPT_HEADERS or header.startswith(_KEPT_PREFIXES)
+
+
+def pack(kind: Kind, header: dict[str, Any], binary_ids: bytes = b"", body: bytes = b"") -> bytes:
+    """A payload."""
+    encoded = orjson.dumps(header)
+    return b"".join(
+        (_META.pack(kind, len(binary_ids) // _ID_BYTES, len(encoded)), binary_ids, encoded, body),
+    )
+
+
+def frame(payload: bytes, seed: int = 0) -> bytes:
+    """A payload with its head."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"an exchange of {len(payload)} bytes does not fit a frame of {MAX_PAYLOAD_BYTES}")
+    checked = _CHECKED.pack(MARKER, len(payload), google_crc32c.extend(seed, payload))
+    return b"".join((checked, google_crc32c.extend(seed, checked).to_bytes(4, "little"), payload))
+
+
+def kind_of(payload: bytes) -> int:
+    """The kind of an intact payload."""
+    return payload[0]
+
+
+def header_of(payload: bytes) -> dict[str, Any]:
+    """The JSON header of an intact payload. JournalCorrupt where it cannot be read: another version wrote it."""
+    return _unpack(payload)[1]
+
+
+def summarize(payload: bytes) -> Summary:
+    """All but body and headers."""
+    return _summary(payload, *_unpack(payload))
+
+
+def decode(payload: bytes) -> Exchange:
+    """The exchange of an intact payload, with the headers that are kept."""
+    middle, header, end = _unpack(payload)
+    summary = _summary(payload, middle, header, end)
+    ids = summary.request_ids.hex()
+    return Exchange(
+        request_ids=tuple(ids[i : i + 2 * _ID_BYTES] for i in range(0, len(ids), 2 * _ID_BYTES)),
+        attempt=summary.attempt,
+        sent_at_s=summary.sent_at_s,
+        latency_ms=summary.latency_ms,
+        response=(
+            HttpResponse(summary.status, payload[end:], header.get("headers", {}))
+            if summary.status is not None
+            else None
+        ),
+        transport_error=summary.transport_error,
+        message=header.get("message", ""),
+        run_id=summary.run_id,
+        usage=summary.usage,
+        is_final=summary.is_final,
+    )
+
+
+def _unpack(payload: bytes) -> tuple[int, dict[str, Any], int]:
+    """Where the ids end, the header, and where it ends."""
+    try:
+        _, count, length = _META.unpack_from(payload)
+        middle = _META.size + count * _ID_BYTES
+        header = orjson.loads(payload[middle : middle + length])
+    except (struct.error, orjson.JSONDecodeError) as exc:
+        raise JournalCorrupt(f"a frame checks but cannot be read: {exc}") from exc
+    if not isinstance(header, dict):
+        raise JournalCorrupt("a frame checks but its header is no object")
+    return middle, header, middle + length
+
+
+def _summary(payload: bytes, middle: int, header: dict[str, Any], end: int) -> Summary:
+    usage = header.get("usage")
+    error = header.get("transport_error")
+    try:
+        return Summary(
+            request_ids=payload[_META.size : middle],
+            attempt=header["attempt"],
+            sent_at_s=header["sent_at_s"],
+            latency_ms=header["latency_ms"],
+            status=header.get("status"),
+            transport_error=ErrorCode(error) if error is not None else None,
+            run_id=header["run_id"],
+            usage=Usage(**usage) if usage is not None else NO_USAGE,
+            is_final=header.get("is_final", False),
+            body_bytes=len(payload) - end,
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise JournalCorrupt(f"a frame checks but is not one of this version: {type(exc).__name__} {exc}") from exc
+
+
+def scan(buffer: bytes, seed: int = 0) -> Iterator[Frame | Damage]:
+    """The frames of a segment in order; every byte that is in none of them is in a `Damage`."""
+    position, end = 0, len(buffer)
+    while position < end:
+        length = _payload_length(buffer, position, seed)
+        if length is None:
+            following = _next_head(buffer, position + 1, seed)
+            if following is None:
+                yield Damage(position, end - position, "torn")
+                return
+            yield Damage(position, following - position, "corrupt")
+            position = following
+            continue
+        start = position + HEAD.size
+        stop = start + length
+        if stop > end:
+            yield Damage(position, end - position, "torn")
+            return
+        payload = buffer[start:stop]
+        if google_crc32c.extend(seed, payload) == int.from_bytes(buffer[position + 8 : position + 12], "little"):
+            yield Frame(position, payload)
+        else:
+            yield Damage(position, stop - position, "torn" if stop == end else "corrupt")
+        position = stop
+
+
+def frame_at(buffer: bytes, offset: int, seed: int = 0) -> tuple[int, bytes | None]:
+    """The length of the whole frame that starts at `offset`, and its payload: None where the buffer ends before.
+
+    JournalCorrupt where a checksum does not match.
+    """
+    length = _payload_length(buffer, offset, seed)
+    if length is None:
+        raise JournalCorrupt("the head of the frame does not match its checksum")
+    start = offset + HEAD.size
+    payload = buffer[start : start + length]
+    if len(payload) < length:
+        return HEAD.size + length, None
+    if google_crc32c.extend(seed, payload) != int.from_bytes(buffer[offset + 8 : offset + 12], "little"):
+        raise JournalCorrupt("the frame does not match its checksum")
+    return HEAD.size + length, payload
+
+
+def _payload_length(buffer: bytes, position: int, seed: int) -> int | None:
+    """Of the frame whose head is at `position`; None where there is no intact head."""
+    checked = buffer[position : position + _CHECKED.size]
+    if len(buffer) - position < HEAD.size or not checked.startswith(MARKER):
+        return None
+    if google_crc32c.extend(seed, checked) != int.from_bytes(buffer[position + 12 : position + 16], "little"):
+        return None
+    return int.from_bytes(checked[4:8], "little")
+
+
+def _next_head(buffer: bytes, position: int, seed: int) -> int | None:
+    while (position := buffer.find(MARKER, position)) >= 0:
+        if _payload_length(buffer, position, seed) is not None:
+            return position
+        position += 1
+    return None
