@@ -764,3 +764,22 @@ def test_the_command_teaches():
     said = " ".join(done.stdout.split())
     for word in ("local-chat", "GET /bill", "[[fault:rate_429:2]]", "wrong_order", "--fault"):
         assert word in said
+
+
+def test_a_process_of_its_own_ends_when_its_parent_is_killed():
+    parent = (
+        "import os, signal\n"
+        "from pipeline.simulator import SimulatorProcess\n"
+        "sim = SimulatorProcess().__enter__()\n"
+        "print(sim.port, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", parent], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    port = int(done.stdout)
+    assert eventually(lambda: not is_listening(port))
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as peer:
+        return peer.connect_ex(("127.0.0.1", port)) == 0
