@@ -78,7 +78,7 @@ def to_arrow(outcomes: Sequence[Outcome], task: Task, run_id: str, prefix: str =
     return pa.RecordBatch.from_arrays([values[name.removeprefix(prefix)] for name in schema.names], schema=schema)
 
 
-def _vectors(outcomes: Sequence[Outcome]) -> pa.Array:
+def _vectors(outcomes: Sequence[Outcome]) -> Any:
     """A list column straight from float32 buffers: no Python object per float."""
     vectors = [o.response for o in outcomes]
     lengths = np.fromiter((0 if v is None else len(v) for v in vectors), dtype=np.int32, count=len(vectors))
@@ -90,7 +90,7 @@ def _vectors(outcomes: Sequence[Outcome]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(floats, pa.float32()), mask=mask)
 
 
-def _errors(outcomes: Sequence[Outcome]) -> pa.Array:
+def _errors(outcomes: Sequence[Outcome]) -> Any:
     rows = [
         None
         if o.error is None
@@ -105,7 +105,7 @@ def _errors(outcomes: Sequence[Outcome]) -> pa.Array:
     return pa.array(rows, ERROR_TYPE)
 
 
-def _usage(outcomes: Sequence[Outcome]) -> pa.Array:
+def _usage(outcomes: Sequence[Outcome]) -> Any:
     children = [pa.array([getattr(o.usage, name) for o in outcomes], pa.int64()) for name in USAGE_FIELDS]
     return pa.StructArray.from_arrays(children, fields=list(USAGE_TYPE))
 

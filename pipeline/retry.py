@@ -100,10 +100,11 @@ class RetryPolicy:
         )
         if self._stop(state):  # type: ignore[arg-type]
             return None
-        if failure.retry_after_s is not None:
-            wait_s = failure.retry_after_s * (1 + self._uniform(0.0, RETRY_AFTER_JITTER))
-        else:
-            wait_s = self._uniform(0.0, self._ceiling(state))  # type: ignore[arg-type]
+        asked_s = failure.retry_after_s
+        if asked_s is not None and asked_s >= self._settings.base_s:
+            wait_s = asked_s * (1 + self._uniform(0.0, RETRY_AFTER_JITTER))
+        else:  # "at once", asked for again and again, would be a hot loop
+            wait_s = max(asked_s or 0.0, self._uniform(0.0, self._ceiling(state)))  # type: ignore[arg-type]
         if state.seconds_since_start + wait_s > self._settings.deadline_s:
             return None
         return wait_s

@@ -1,7 +1,6 @@
 """HTTP libraries behind one seam of one method; one file per library."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.errors import ConfigError

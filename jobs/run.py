@@ -1,0 +1,61 @@
+"""Runs one job: `python -m jobs.run conf/job.toml`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import ConfigError, PipelineError, SinkError, SourceError, Watcher, load_job, open_session, run_job
+
+HELP = """Reads a table, asks an endpoint about every row, and lands answers, token counts and errors.
+
+The job is a TOML file; conf/docstring_summaries.toml explains every option. Run it again and only rows that have not
+landed are asked; what an interrupted run had already been answered is replayed from its journal, not bought again.
+
+Exit status: 0 landed (or nothing to do); 1 the run failed or stopped, or rows failed under on_error = "fail";
+2 refused before anything was sent; 130 interrupted, what was finished has landed.
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(help=HELP)
+def main(
+    conf: Annotated[Path, typer.Argument(help="The job file.", metavar="CONF.toml")],
+    limit: Annotated[
+        int | None, typer.Option(help="At most this many source rows; same as --set source.limit=N.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="section.key=value over the file; repeatable.", metavar="SECTION.KEY=VALUE"),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option(help="A name for this run; a run that has landed under it is not run again.")
+    ] = None,
+) -> None:
+    """See HELP."""
+    overrides = [*(set_ or []), *([f"source.limit={limit}"] if limit is not None else [])]
+    watcher = Watcher()
+    try:
+        job = load_job(conf, overrides)
+        spark = open_session(job.job.name)
+        report = run_job(job, spark, run_id=run_id, watch=watcher)
+    except (ConfigError, SourceError, SinkError) as exc:
+        print(exc, file=sys.stderr)
+        raise typer.Exit(2) from None
+    except PipelineError as exc:
+        print(exc, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("Broken off; a rerun resumes from the journal.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    watcher.summary(report)
+    if watcher.is_interrupted:
+        raise typer.Exit(130)
+    is_refused = job.job.on_error == "fail" and report.rows_failed > 0
+    raise typer.Exit(1 if report.status in ("failed", "partial") or is_refused else 0)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,95 @@
+"""Where partitions and driver meet while a run goes on: small files under the run's state. Numbers and one sentence."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import orjson
+
+from pipeline.engine import Tally
+from pipeline.storage import Store
+from pipeline.worker import Progress
+
+
+class Board:
+    """The files of one run: `runs/<run id>/progress/<bucket>.json` and `runs/<run id>/stop`."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store = store
+        self._folder = f"runs/{run_id}"
+        self._seen: dict[str, tuple[float, Progress]] = {}
+
+    # -- partitions
+
+    def publish(self, bucket: int, progress: Progress) -> None:
+        """Replaces what this bucket said before."""
+        self._store.write_atomic(f"{self._folder}/progress/{bucket}.json", orjson.dumps(asdict(progress)))
+
+    def stop_reason(self) -> str | None:
+        """Why the job is to stop, if it is."""
+        name = f"{self._folder}/stop"
+        return self._store.read(name).decode() if self._store.exists(name) else None
+
+    # -- driver
+
+    def request_stop(self, reason: str) -> None:
+        """Partitions send nothing more within a second or two; what is in flight finishes."""
+        self._store.write_atomic(f"{self._folder}/stop", reason.encode())
+
+    def clear(self) -> None:
+        """Forgets an earlier attempt of the same run."""
+        self._store.delete_tree(self._folder)
+        self._seen.clear()
+
+    def total(self) -> Progress:
+        """The sum over all partitions; reads only what changed."""
+        for name, _, changed_at_s in self._store.list(f"{self._folder}/progress"):
+            known = self._seen.get(name)
+            if known is None or known[0] != changed_at_s or not known[1].is_finished:
+                self._seen[name] = (changed_at_s, _progress(self._store.read(name)))
+        return added(progress for _, progress in self._seen.values())
+
+
+class BucketControl:
+    """`worker.Control` through the board."""
+
+    def __init__(self, board: Board, bucket: int) -> None:
+        self._board = board
+        self._bucket = bucket
+
+    def report(self, progress: Progress) -> None:
+        """See `Control.report`."""
+        self._board.publish(self._bucket, progress)
+
+    def stop_reason(self) -> str | None:
+        """See `Control.stop_reason`."""
+        return self._board.stop_reason()
+
+
+def _progress(data: bytes) -> Progress:
+    fields = orjson.loads(data)
+    tally = fields.pop("tally")
+    return Progress(**fields, tally=Tally(**{**tally, "errors": Counter(tally["errors"])}))
+
+
+def added(parts: Iterable[Progress]) -> Progress:
+    """The sum; `stopped` is the first reason met, `is_finished` only where all are."""
+    total = Progress(is_finished=True)
+    for part in parts:
+        total.rows_in += part.rows_in
+        total.rows_done += part.rows_done
+        total.rows_failed += part.rows_failed
+        total.rows_replayed += part.rows_replayed
+        total.rows_not_attempted += part.rows_not_attempted
+        total.in_flight += 0 if part.is_finished else part.in_flight
+        total.tally.sent += part.tally.sent
+        total.tally.answered += part.tally.answered
+        total.tally.failed += part.tally.failed
+        total.tally.rate_limited += part.tally.rate_limited
+        total.tally.input_tokens += part.tally.input_tokens
+        total.tally.output_tokens += part.tally.output_tokens
+        total.tally.errors.update(part.tally.errors)
+        if part.stopped and not total.stopped:
+            total.stopped, total.stopped_code = part.stopped, part.stopped_code
+        total.is_finished &= part.is_finished
+    return total

@@ -1,0 +1,172 @@
+"""From the job file to the values that the parts below take."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import orjson
+from pyspark.sql.types import StructType
+
+from pipeline import columns, prompts
+from pipeline.auth import Credentials
+from pipeline.batching import PackLimits
+from pipeline.config import EMBEDDED, JobFile
+from pipeline.endpoints import EndpointSpec
+from pipeline.engine import WindowSettings
+from pipeline.errors import ErrorCode
+from pipeline.journal import Lease
+from pipeline.prompts import PromptSpec
+from pipeline.records import Task
+from pipeline.retry import RetrySettings
+from pipeline.sinks import SinkSpec
+from pipeline.spark import SourceSpec
+from pipeline.storage import Store
+from pipeline.transports import TransportSpec
+from pipeline.vectors import EmbeddingContract
+from pipeline.version import VERSION
+from pipeline.worker import Plan
+
+
+def source_spec(job: JobFile) -> SourceSpec:
+    """`[source]`."""
+    source = job.source
+    return SourceSpec(
+        source.format,
+        path=source.path,
+        table=source.table,
+        query=source.query,
+        key=source.key,
+        where=source.where,
+        limit=source.limit,
+        select=source.select,
+        options=tuple(source.options.items()),
+    )
+
+
+def sink_spec(job: JobFile, state_path: str = "") -> SinkSpec:
+    """`[sink]`; a run that must land whole is staged under the state."""
+    return SinkSpec(
+        job.sink.format,
+        path=job.sink.path,
+        table=job.sink.table,
+        key=job.source.key,
+        run_column=f"{job.sink.prefix}run_id",
+        stage_path=f"{state_path}/stage",
+    )
+
+
+def prompt_spec(job: JobFile) -> PromptSpec:
+    """`[request]`, with everything else that changes an answer as its identity.
+
+    The base URL is not part of it: the same model behind another address, or a simulator on another port, resumes.
+    """
+    request = job.request
+    return PromptSpec(
+        request.task,
+        template=request.text if request.task is Task.EMBEDDING else request.prompt,
+        system=request.system,
+        messages_column=request.messages,
+        identity={"api": job.endpoint.api, "name": job.endpoint.name, "parameters": dict(request.parameters)},
+        max_request_bytes=job.limits.max_request_bytes,
+    )
+
+
+def fingerprint(job: JobFile) -> str:
+    """Of everything that changes an answer."""
+    return prompts.fingerprint(prompt_spec(job))
+
+
+def result_struct(source: StructType, job: JobFile) -> StructType:
+    """The columns of the results table."""
+    added = StructType.fromDDL(columns.spark_ddl(columns.result_schema(job.request.task, job.sink.prefix)))
+    return StructType([*source.fields, *added.fields])
+
+
+def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
+    """What travels. Limits are the job's: each worker has its share."""
+    share = max(1, job.limits.in_flight // workers)
+    endpoint, retry, embedding = job.endpoint, job.retry, job.embedding
+    is_embedding = job.request.task is Task.EMBEDDING
+    contract = EmbeddingContract(
+        normalization=embedding.normalization,
+        tolerance=embedding.tolerance,
+        dimensions=embedding.dimensions,
+        finite=embedding.finite,
+        non_zero=embedding.non_zero,
+        model=embedding.model,
+    )
+    pack = PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes) if is_embedding else PackLimits()
+    return Plan(
+        prompt=prompt_spec(job),
+        endpoint=EndpointSpec(
+            job.request.task,
+            endpoint.name,
+            endpoint.api,
+            base_url,
+            dict(job.request.parameters),
+            contract if is_embedding else None,
+        ),
+        window=WindowSettings(
+            in_flight=share,
+            pack=pack,
+            retry=RetrySettings(
+                max_attempts=retry.max_attempts,
+                base_s=retry.base_s,
+                max_wait_s=retry.max_wait_s,
+                deadline_s=retry.deadline_s,
+                max_unknown_resends=retry.max_unknown_resends,
+                max_invalid_resends=retry.max_invalid_resends,
+            ),
+            run_id=run_id,
+            sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
+        ),
+        transport_kind=endpoint.transport,
+        transport=TransportSpec(
+            timeout_s=endpoint.timeout_s,
+            connect_timeout_s=endpoint.connect_timeout_s,
+            read_timeout_s=endpoint.read_timeout_s,
+            max_response_bytes=job.response_bytes,
+            in_flight=share,
+            ca_bundle=os.path.abspath(endpoint.ca_bundle) if endpoint.ca_bundle else None,
+            user_agent=f"spark-ai-query/{VERSION}",
+        ),
+        credentials=Credentials.parse(endpoint.auth.scheme, endpoint.auth.secret) if endpoint.auth else None,
+        retry_failed=retry.retry_failed,
+        run_id=run_id,
+        prefix=job.sink.prefix,
+    )
+
+
+def buckets_of_birth(state: Store, fingerprint: str, wanted: int) -> int:
+    """How many buckets this journal has: decided once, so that a rerun elsewhere finds the same rows in the same one."""
+    name = f"births/{fingerprint}.json"
+    state.put_if_absent(name, orjson.dumps({"buckets": wanted}))
+    return int(orjson.loads(state.read(name))["buckets"])
+
+
+@contextlib.contextmanager
+def job_lease(state: Store, run_id: str | None) -> Iterator[None]:
+    """Only one driver runs a job on one state folder; a second is refused while the first one lives."""
+    lease = Lease.acquire(state, "lease", owner=run_id or f"pid {os.getpid()}", mode="refuse")
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def explain_stop(code: str, message: str, job: JobFile) -> str:
+    """Why the job stopped and what to change."""
+    where = f"{job.endpoint.name} at {job.endpoint.base_url}"
+    secret = (
+        f"the credential {job.endpoint.auth.secret}"
+        if job.endpoint.auth
+        else "the request, which carried no credential"
+    )
+    advice = {
+        ErrorCode.AUTHENTICATION: f"{where} refused {secret} ([endpoint] auth)",
+        ErrorCode.PERMISSION: f"{where} does not allow this to {secret} ([endpoint] auth)",
+        ErrorCode.NOT_FOUND: f"{where} was not found: check [endpoint] name, api and base_url",
+        ErrorCode.QUOTA_EXHAUSTED: f"{where}: quota or credit is used up",
+        ErrorCode.CONNECT_FAILED: f"{where} cannot be reached: check [endpoint] base_url, and that the server runs",
+    }.get(ErrorCode(code) if code else ErrorCode.INTERNAL)
+    return f"{advice}: {message}" if advice else message

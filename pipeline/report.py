@@ -1,0 +1,108 @@
+"""What a person is told about a run: the report as values and as text."""
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+RunStatus = Literal["landed", "partial", "failed", "already_landed", "nothing_to_do"]
+
+
+@dataclass(frozen=True, slots=True)
+class NormStatistics:
+    """Of the vectors that landed in one run."""
+
+    vectors: int
+    dimensions: int | None
+    mean: float
+    lowest: float
+    highest: float
+    share_normalized: float
+
+
+@dataclass(slots=True)
+class Report:
+    """One run, whole: what the runs table holds and the summary prints. Rows are of this run, not of the table."""
+
+    job: str
+    run_id: str
+    status: RunStatus = "failed"
+    mode: str = "append"
+    task: str = "chat"
+    endpoint: str = ""
+    fingerprint: str = ""
+    source: str = ""
+    sink: str = ""
+    state: str = ""
+    rows_source: int = 0
+    rows_skipped: int = 0  # landed by an earlier run
+    rows_landed: int = 0
+    rows_failed: int = 0
+    rows_replayed: int = 0
+    rows_not_attempted: int = 0
+    requests_sent: int = 0
+    requests_answered: int = 0
+    requests_unknown: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    norms: NormStatistics | None = None
+    started_at_s: float = 0.0
+    duration_s: float = 0.0
+    calling_s: float = 0.0
+    stopped: str = ""
+    stopped_code: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Landed rows by the time that calling and landing took."""
+        return self.rows_landed / self.calling_s if self.calling_s else 0.0
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The summary as (label, value), in reading order."""
+        lines = [("run", f"{self.run_id} of {self.job}: {self.status.replace('_', ' ')}")]
+        if self.stopped:
+            lines.append(("stopped", self.stopped))
+        skipped = f", {self.rows_skipped:,} landed before" if self.rows_skipped else ""
+        lines.append(("source", f"{self.source}: {self.rows_source:,} rows{skipped}"))
+        if self.status not in ("already_landed", "nothing_to_do"):
+            good = self.rows_landed - self.rows_failed
+            lines.append(("landed", f"{self.rows_landed:,} rows: {good:,} answered, {self.rows_failed:,} failed"))
+            if self.rows_not_attempted:
+                lines.append(("not attempted", f"{self.rows_not_attempted:,} rows; a rerun asks them"))
+            replayed = f"; {self.rows_replayed:,} rows replayed from the journal" if self.rows_replayed else ""
+            unknown = f", {self.requests_unknown:,} of unknown outcome" if self.requests_unknown else ""
+            lines.append(
+                ("requests", f"{self.requests_sent:,} sent, {self.requests_answered:,} answered{unknown}{replayed}")
+            )
+            lines.append(("tokens", f"{self.input_tokens:,} in, {self.output_tokens:,} out"))
+            lines.append(
+                ("speed", f"{self.rows_per_s:,.0f} rows/s over {self.calling_s:.1f} s ({self.duration_s:.1f} s in all)")
+            )
+        if self.norms is not None:
+            lines.append(
+                (
+                    "norms",
+                    f"mean {self.norms.mean:.4f}, {self.norms.lowest:.4f} to {self.norms.highest:.4f}; "
+                    f"{self.norms.share_normalized:.1%} normalised; {self.norms.dimensions} dimensions",
+                )
+            )
+        lines.extend(
+            ("error", f"{count:,} x {code}") for code, count in sorted(self.errors.items(), key=lambda e: -e[1])
+        )
+        lines.append(("results", self.sink))
+        lines.append(("state", self.state))
+        lines.extend(("note", note) for note in self.notes)
+        return lines
+
+
+def versions() -> dict[str, str]:
+    """What ran, for the runs table."""
+    found = {"python": platform.python_version()}
+    for name in ("spark-ai-query", "pyspark", "delta-spark", "pyarrow", "pyreqwest", "httpx"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

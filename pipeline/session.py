@@ -1,0 +1,93 @@
+"""A Spark session that is quiet, has Delta where it is needed, and runs workers on this Python."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyspark
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from pipeline.errors import SourceError
+
+# delta-spark 4.4.0 publishes a jar per Spark line; 4.4.1 has a wheel but no jar.
+DELTA_VERSION = "4.4.0"
+_DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+_DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+
+# Spark's default redaction misses these names; it is what keeps values out of the event log.
+_REDACTED = r"(?i)secret|password|token|access[.]?key|credential|api[._-]?key|authorization|bearer"
+
+
+def open_session(app_name: str, *, cores: str = "*", settings: dict[str, str] | None = None) -> SparkSession:
+    """The active session if there is one (a notebook, spark-submit), else a local one with Delta.
+
+    A session made here writes Spark's own log to a file, which an error names; the terminal stays the job's.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(app_name)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit made the JVM: master and jars are its own
+        return _with_delta_if_present(builder).getOrCreate()
+    builder = (
+        _with_delta_if_present(builder)
+        .master(os.environ.get("SPARK_MASTER", f"local[{cores}]"))
+        .config("spark.jars.packages", delta_package())
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY", "2g"))
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.redaction.regex", _REDACTED)
+        .config("spark.sql.debug.maxToStringFields", "200")
+        .config("spark.databricks.delta.snapshotPartitions", "2")  # the default of 50 is for cluster-sized tables
+        .config("spark.sql.shuffle.partitions", "8")
+    )
+    for name, value in (settings or {}).items():
+        builder = builder.config(name, value)
+    log_file = Path(tempfile.gettempdir()) / f"spark-ai-query-{os.getpid()}.log"
+    try:
+        with _stderr_to(log_file):
+            return builder.getOrCreate()
+    except (PySparkException, OSError, RuntimeError) as exc:
+        raise SourceError(_why_no_session(exc, log_file)) from exc
+
+
+def delta_package() -> str:
+    """The Maven coordinate of Delta for the installed Spark."""
+    line = ".".join(pyspark.__version__.split(".")[:2])
+    return f"io.delta:delta-spark_{line}_2.13:{DELTA_VERSION}"
+
+
+def _with_delta_if_present(builder: SparkSession.Builder) -> SparkSession.Builder:
+    return builder.config("spark.sql.extensions", _DELTA_EXTENSION).config(
+        "spark.sql.catalog.spark_catalog", _DELTA_CATALOG
+    )
+
+
+@contextlib.contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """The JVM and its Python workers inherit this stderr for their whole life; ours comes back."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _why_no_session(exc: Exception, log_file: Path) -> str:
+    tail = log_file.read_text(errors="replace").strip().splitlines()[-1:] if log_file.exists() else []
+    hint = ""
+    if "JAVA" in str(exc).upper() or any("java" in line.lower() for line in tail):
+        hint = " Spark 4 needs Java 17: install it, or set JAVA_HOME to it."
+    return f"Spark did not start: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}.{hint} Its log: {log_file}"

@@ -1,0 +1,95 @@
+"""Parquet: a run is staged out of sight and published by one directory rename to `run_id=<id>`.
+
+Atomic on local disks and HDFS. On object stores a rename is copy and delete: readers can see a part meanwhile.
+"""
+
+import uuid
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from pipeline.errors import SinkError
+from pipeline.sinks.folders import Folder
+from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
+
+_INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
+# Spark skips names that begin with an underscore, so nothing in here is ever read as data.
+_STAGING = "_staging"
+_REPLACED = "_replaced"
+
+
+class ParquetSink:
+    """A folder with one sub-folder per landed run."""
+
+    def __init__(self, spec: SinkSpec) -> None:
+        if spec.path is None:
+            raise SinkError("[sink] format = parquet needs a path")
+        self._path = spec.path.rstrip("/")
+        self._run_column = spec.run_column
+        self._run_folder = f"{spec.run_column}="
+
+    def prepare(self, spark: SparkSession, schema: StructType, mode: Mode) -> None:
+        """See `Sink.prepare`."""
+        folder = Folder(spark, self._path)
+        if folder.exists() and not folder.is_directory():
+            raise SinkError(f"[sink] {self._path} is a file, not a folder")
+        foreign = [name for name in folder.children() if not name.startswith((self._run_folder, "_", "."))]
+        if foreign:
+            raise SinkError(
+                f"[sink] {self._path} holds files that no job of ours wrote ({', '.join(foreign[:3])}); "
+                "choose an empty or new folder"
+            )
+        folder.require_writable()
+        landed = self.landed(spark)
+        if landed is None:
+            return
+        if mode == "overwrite":
+            require_results_table(self._path, landed.schema)
+        else:
+            require_same_columns(self._path, schema, landed.schema)
+
+    def landed(self, spark: SparkSession) -> DataFrame | None:
+        """See `Sink.landed`."""
+        if not self._runs(spark):
+            return None
+        inference = spark.conf.get(_INFERENCE)
+        spark.conf.set(_INFERENCE, "false")  # a run id such as 7 or 2026-11-21 stays text
+        try:
+            return spark.read.option("mergeSchema", "false").parquet(self._path)
+        finally:
+            spark.conf.set(_INFERENCE, str(inference))
+
+    def has_landed(self, spark: SparkSession, run: RunKey) -> bool:
+        """See `Sink.has_landed`."""
+        return Folder(spark, self._published(run)).exists()
+
+    def is_direct(self, mode: Mode) -> bool:
+        """Every append is whole by itself; an overwrite replaces what was there."""
+        return mode == "append"
+
+    def land(self, spark: SparkSession, frame: DataFrame, mode: Mode, run: RunKey) -> None:
+        """See `Sink.land`. The staging path is unique to this attempt: Spark's committer publishes a dead one's files."""
+        if self.has_landed(spark, run):
+            return
+        attempt = Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
+        frame.drop(self._run_column).write.parquet(attempt.path)
+        published = Folder(spark, self._published(run))
+        if mode == "overwrite":
+            self._set_aside(spark, run)
+        if not attempt.rename_to(published) and not published.exists():
+            raise SinkError(f"[sink] {self._path}: the staged run cannot be renamed to {published.path}")
+        Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}").delete()
+        Folder(spark, f"{self._path}/{_REPLACED}").delete()
+
+    def _set_aside(self, spark: SparkSession, run: RunKey) -> None:
+        for name in self._runs(spark):
+            if name != f"{self._run_folder}{run.run_id}":
+                aside = Folder(spark, f"{self._path}/{_REPLACED}/{run.run_id}/{name}")
+                aside.delete()
+                Folder(spark, f"{self._path}/{name}").rename_to(aside)
+
+    def _runs(self, spark: SparkSession) -> list[str]:
+        return [name for name in Folder(spark, self._path).children() if name.startswith(self._run_folder)]
+
+    def _published(self, run: RunKey) -> str:
+        return f"{self._path}/{self._run_folder}{run.run_id}"

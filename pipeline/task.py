@@ -1,0 +1,46 @@
+"""What runs in a Spark task: a bucket, its journal and its place on the board. Picklable; everything opens there."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import pyarrow as pa
+
+from pipeline.board import Board, BucketControl
+from pipeline.journal import BucketJournal
+from pipeline.storage import open_store
+from pipeline.worker import BUCKET_COLUMN, Plan, run_partition
+
+
+@dataclass(frozen=True, slots=True)
+class BucketTask:
+    """The function that `mapInArrow` runs."""
+
+    plan: Plan
+    state_path: str
+    fingerprint: str
+    fsync: Literal["never", "interval", "always"] = "never"
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The bucket's rows with their results."""
+        first = next((batch for batch in batches if batch.num_rows), None)
+        if first is None:
+            return
+        bucket = int(first.column(BUCKET_COLUMN)[0].as_py())
+        store = open_store(self.state_path)
+        control = BucketControl(Board(store, self.plan.run_id), bucket)
+        journal = BucketJournal.open(
+            store,
+            self.fingerprint,
+            bucket,
+            run_id=self.plan.run_id,
+            attempt=f"{os.getpid()}-{uuid.uuid4().hex[:12]}",
+            fsync=self.fsync,
+        )
+        try:
+            yield from run_partition(chain([first], batches), self.plan, log=journal, control=control)
+        finally:
+            journal.close()

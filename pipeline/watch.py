@@ -1,0 +1,138 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines in a pipe. The only door to rich."""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipeline.board import Board
+from pipeline.report import Report
+
+PLAIN_EVERY_S = 5.0
+LIVE_EVERY_S = 0.5
+
+
+class Watcher:
+    """Shows progress and turns Ctrl-C into an orderly stop: the first asks, the second breaks off."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.is_interrupted = False
+
+    @contextlib.contextmanager
+    def __call__(self, board: Board, rows: int) -> Iterator[None]:
+        """Watches one run of `rows` rows."""
+        ended = threading.Event()
+        show = self._live if self.console.is_terminal else self._plain
+        thread = threading.Thread(target=show, args=(board, rows, ended), name="pipeline-watch", daemon=True)
+        thread.start()
+        try:
+            with self._interrupts(board):
+                yield
+        finally:
+            ended.set()
+            thread.join()
+
+    @contextlib.contextmanager
+    def _interrupts(self, board: Board) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.is_interrupted:
+                raise KeyboardInterrupt
+            self.is_interrupted = True
+            board.request_stop("interrupted by Ctrl-C")
+            self.console.print("Stopping: calls in flight finish and land. Ctrl-C again breaks off (a rerun resumes).")
+
+        before: Any = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _live(self, board: Board, rows: int, ended: threading.Event) -> None:
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+        )
+        pace = _Pace()
+        with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as progress:
+            bar = progress.add_task("rows", total=rows, detail="starting")
+            while not ended.wait(LIVE_EVERY_S):
+                done, detail = pace.line(board)
+                progress.update(bar, completed=done, detail=detail if done < rows else f"{detail} · landing")
+
+    def _plain(self, board: Board, rows: int, ended: threading.Event) -> None:
+        pace = _Pace()
+        while not ended.wait(PLAIN_EVERY_S):
+            done, detail = pace.line(board)
+            left = pace.left_s(rows - done)
+            print(
+                f"rows {done:,}/{rows:,} ({done / max(1, rows):.0%}) · {detail} · left {left}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def summary(self, report: Report) -> None:
+        """The report as two aligned columns, on standard output."""
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for label, value in report.lines():
+            table.add_row(label, value)
+        console = Console()
+        console.print(table, soft_wrap=not console.is_terminal)
+
+
+class _Pace:
+    """Rows per second over the last quarter minute."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, int]] = [(time.monotonic(), 0)]
+        self.rows_per_s = 0.0
+
+    def line(self, board: Board) -> tuple[int, str]:
+        total = board.total()
+        done = total.rows_done
+        now_s = time.monotonic()
+        self._points = [*[p for p in self._points if now_s - p[0] < 15][-60:], (now_s, done)]
+        first_s, first_done = self._points[0]
+        self.rows_per_s = (done - first_done) / (now_s - first_s) if now_s > first_s else 0.0
+        tally = total.tally
+        parts = [
+            f"{self.rows_per_s:,.0f} rows/s",
+            f"{total.in_flight:,} in flight",
+            f"{total.rows_failed:,} failed",
+            f"{_short(tally.input_tokens)}+{_short(tally.output_tokens)} tokens",
+        ]
+        if tally.rate_limited:
+            parts.append(f"{tally.rate_limited:,} x 429")
+        return done, " · ".join(parts)
+
+    def left_s(self, rows: int) -> str:
+        if self.rows_per_s <= 0:
+            return "?"
+        seconds = round(rows / self.rows_per_s)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _short(number: int) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return str(number)

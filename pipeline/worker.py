@@ -1,0 +1,331 @@
+"""One partition: record batches in, record batches out; knows no Spark.
+
+The calling thread renders rows and builds record batches; the loop thread sends and journals. They exchange lists.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from pipeline import columns
+from pipeline.auth import Credentials
+from pipeline.endpoints import EndpointSpec, open_endpoint
+from pipeline.engine import Tally, Window, WindowSettings
+from pipeline.errors import ErrorCode, JobStopped, Verdict
+from pipeline.loop import LoopThread, process_loop
+from pipeline.prompts import PromptSpec, Renderer, prompt_columns
+from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
+from pipeline.replay import Replay, ResponseLog, RetryFailed
+from pipeline.retry import Attempts
+from pipeline.transports import Transport, TransportSpec
+
+# Rows rendered before the loop thread is served again: about 10 ms of work.
+RENDER_ROWS = 512
+# Rows leave in batches of this size, or after EMIT_AFTER_S, so that output keeps flowing and memory stays flat.
+EMIT_ROWS = 512
+EMIT_AFTER_S = 1.0
+REPORT_EVERY_S = 1.0
+
+BUCKET_COLUMN = "__bucket"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a worker needs, frozen and picklable; holds references to secrets, never secrets."""
+
+    prompt: PromptSpec
+    endpoint: EndpointSpec
+    window: WindowSettings = field(default_factory=WindowSettings)
+    transport_kind: str = "reqwest"
+    transport: TransportSpec = field(default_factory=TransportSpec)
+    credentials: Credentials | None = None
+    retry_failed: RetryFailed = "transient"
+    run_id: str = ""
+    prefix: str = ""
+    on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a partition stands; numbers only."""
+
+    rows_in: int = 0
+    rows_done: int = 0
+    rows_failed: int = 0
+    rows_replayed: int = 0
+    rows_not_attempted: int = 0
+    in_flight: int = 0
+    tally: Tally = field(default_factory=Tally)
+    stopped: str = ""
+    stopped_code: str = ""
+    is_finished: bool = False
+
+
+class Control(Protocol):
+    """The wire between a partition and the driver."""
+
+    def report(self, progress: Progress) -> None:
+        """Publishes where the partition stands."""
+        ...
+
+    def stop_reason(self) -> str | None:
+        """Why the job wants this partition to send nothing more; None while it may go on."""
+        ...
+
+
+class NoControl:
+    """Nobody watches and nobody stops."""
+
+    def report(self, progress: Progress) -> None:
+        """Ignored."""
+
+    def stop_reason(self) -> str | None:
+        """Never."""
+        return None
+
+
+def run_partition(
+    batches: Iterable[pa.RecordBatch],
+    plan: Plan,
+    *,
+    log: ResponseLog | None = None,
+    control: Control | None = None,
+    loop: LoopThread | None = None,
+    transport: Transport | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a partition with their results, in the order in which they finish.
+
+    `loop` and `transport` default to those of the process. Rows that were not attempted are left out (a later run asks
+    them). A row's failure is a row; only a state that cannot be written raises.
+    """
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:  # Spark runs the function on empty partitions too: open nothing for them
+        return
+    partition = _Partition(plan, log, control or NoControl(), loop or process_loop(), transport, clock)
+    try:
+        for batch in chain([first], iterator):
+            for start in range(0, batch.num_rows, RENDER_ROWS):
+                partition.take(batch.slice(start, RENDER_ROWS))
+                yield from partition.emitted()
+                while partition.is_full:
+                    partition.wait()
+                    yield from partition.emitted()
+        partition.finish_input()
+        while partition.outstanding:
+            partition.wait()
+            yield from partition.emitted()
+        yield from partition.emitted(everything=True)
+        partition.raise_if_unfinished()
+    finally:
+        partition.close()
+
+
+class _Partition:
+    def __init__(
+        self,
+        plan: Plan,
+        log: ResponseLog | None,
+        control: Control,
+        loop: LoopThread,
+        transport: Transport | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._plan = plan
+        self._control = control
+        self._loop = loop
+        self._clock = clock
+        self._renderer = Renderer(plan.prompt)
+        self._columns = list(prompt_columns(plan.prompt))
+        self._endpoint = open_endpoint(plan.endpoint)
+        self._replay = (
+            Replay(log, self._endpoint, plan.retry_failed, plan.window.retry.max_unknown_resends)
+            if log is not None
+            else None
+        )
+        self._arrived: deque[list[Outcome]] = deque()
+        self._wake = threading.Event()
+        self._pieces: dict[int, pa.RecordBatch] = {}
+        self._open_rows: dict[int, int] = {}
+        self._rows_of: dict[str, list[tuple[int, int]]] = {}
+        self._finished: list[tuple[int, int, Outcome]] = []
+        self._next_piece = 0
+        self._last_emit_s = time.monotonic()
+        self._last_report_s = 0.0
+        self.progress = Progress()
+        self.outstanding = 0  # rows submitted and not finished
+        pack_rows = plan.window.pack.max_rows
+        # twice the window keeps it full while this thread renders; the floor serves small windows
+        self._most_outstanding = max(2 * plan.window.in_flight * pack_rows, 4 * RENDER_ROWS)
+        self._window = loop.call(self._open_window(log, transport))
+
+    async def _open_window(self, log: ResponseLog | None, transport: Transport | None) -> Window:
+        plan = self._plan
+        return Window(
+            self._endpoint,
+            transport or await self._loop.transport(plan.transport_kind, plan.transport),
+            plan.window,
+            log=log,
+            auth_headers=plan.credentials.headers if plan.credentials is not None else dict,
+            on_finished=self._arrive,
+            clock=self._clock,
+        )
+
+    # -- on the loop thread
+
+    def _arrive(self, outcomes: list[Outcome]) -> None:
+        self._arrived.append(outcomes)
+        self._wake.set()
+
+    # -- on the calling thread
+
+    @property
+    def is_full(self) -> bool:
+        return self.outstanding >= self._most_outstanding
+
+    def take(self, piece: pa.RecordBatch) -> None:
+        """Renders the rows of a piece; replays what the log answers, submits the rest, once per distinct request."""
+        number = self._next_piece
+        self._next_piece += 1
+        self._pieces[number] = piece
+        self._open_rows[number] = piece.num_rows
+        self.progress.rows_in += piece.num_rows
+        rows = piece.select(self._columns).to_pylist() if self._columns else [{}] * piece.num_rows
+        fresh: dict[str, Request] = {}
+        for index, row in enumerate(rows):
+            request = self._renderer.render(row)
+            if isinstance(request, RowError):
+                self._end_row(number, index, Outcome("", error=request, completed_at_s=self._clock()))
+                continue
+            places = self._rows_of.get(request.request_id)
+            if places is None:
+                fresh[request.request_id] = request
+                self._rows_of[request.request_id] = [(number, index)]
+            else:
+                places.append((number, index))
+            self.outstanding += 1
+        self._submit(fresh)
+        self._tick()
+
+    def _submit(self, fresh: dict[str, Request]) -> None:
+        if not fresh:
+            return
+        if self._replay is None:
+            calls = [(request, Attempts()) for request in fresh.values()]
+        else:
+            replayed, calls = self._replay.divide(list(fresh.values()))
+            self._settle(replayed)
+        if calls:
+            self._loop.post(self._window.submit, calls)
+
+    def finish_input(self) -> None:
+        self._loop.post(self._window.flush)
+
+    def wait(self) -> None:
+        """Until something finished, or a short while."""
+        self._wake.wait(0.1)
+        self._tick()
+
+    def emitted(self, everything: bool = False) -> Iterator[pa.RecordBatch]:
+        """Finished rows, once there are enough of them or enough time has passed."""
+        self._wake.clear()
+        while self._arrived:
+            self._settle(self._arrived.popleft())
+        if self._window.crashed is not None:
+            raise self._window.crashed
+        due = everything or time.monotonic() - self._last_emit_s >= EMIT_AFTER_S
+        while len(self._finished) >= EMIT_ROWS or (due and self._finished):
+            rows, self._finished = self._finished[:EMIT_ROWS], self._finished[EMIT_ROWS:]
+            self._last_emit_s = time.monotonic()
+            yield self._to_batch(rows)
+
+    def raise_if_unfinished(self) -> None:
+        """For a sink that lands all rows or none."""
+        if self.progress.rows_not_attempted and self._plan.on_unfinished == "raise":
+            raise JobStopped(self.progress.stopped or "stopped before all rows were answered")
+
+    def close(self) -> None:
+        """Ends every call of this partition; the process's loop and transports live on."""
+        self._loop.call(self._window.cancel())
+        self.progress.is_finished = not self.outstanding
+        self._report()
+
+    # -- bookkeeping
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            places = self._rows_of.pop(outcome.request_id)
+            self.outstanding -= len(places)
+            # the call is charged to one row; rows that share its answer cost nothing
+            number, index = places[0]
+            self._end_row(number, index, outcome)
+            if len(places) > 1:
+                shared = replace(outcome, usage=NO_USAGE)
+                for number, index in places[1:]:
+                    self._end_row(number, index, shared)
+
+    def _end_row(self, number: int, index: int, outcome: Outcome) -> None:
+        progress = self.progress
+        if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
+            progress.rows_not_attempted += 1
+            self._forget_row(number)
+            return
+        progress.rows_done += 1
+        progress.rows_failed += outcome.error is not None
+        progress.rows_replayed += outcome.is_replayed
+        self._finished.append((number, index, outcome))
+
+    def _forget_row(self, number: int) -> None:
+        self._open_rows[number] -= 1
+        if not self._open_rows[number]:
+            del self._open_rows[number], self._pieces[number]
+
+    def _to_batch(self, rows: list[tuple[int, int, Outcome]]) -> pa.RecordBatch:
+        rows.sort(key=lambda row: row[0])  # rows of one input piece together: one take per piece
+        parts: list[pa.RecordBatch] = []
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or rows[end][0] != rows[start][0]:
+                piece = self._pieces[rows[start][0]]
+                parts.append(piece.take(pa.array([index for _, index, _ in rows[start:end]], pa.int32())))
+                start = end
+        results = columns.to_arrow(
+            [outcome for _, _, outcome in rows], self._plan.prompt.task, self._plan.run_id, self._plan.prefix
+        )
+        for number, _, _ in rows:
+            self._forget_row(number)
+        source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+        keep = [name for name in source.schema.names if name != BUCKET_COLUMN]
+        fields = [source.schema.field(name) for name in keep] + list(results.schema)
+        arrays = [source.column(name) for name in keep] + results.columns
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_report_s < REPORT_EVERY_S:
+            return
+        self._last_report_s = now_s
+        reason = self._control.stop_reason()
+        if reason is not None and self._window.stopped is None:
+            self._loop.post(self._window.stop, _stop(reason))
+        self._report()
+
+    def _report(self) -> None:
+        progress = self.progress
+        progress.in_flight = self._window.in_flight
+        progress.tally = self._window.tally
+        if self._window.stopped is not None:
+            progress.stopped = self._window.stopped.message
+            progress.stopped_code = str(self._window.stopped.code)
+        self._control.report(progress)
+
+
+def _stop(reason: str) -> Failure:
+    return Failure(Verdict.STOP, ErrorCode.NOT_ATTEMPTED, reason)

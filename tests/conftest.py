@@ -1,0 +1,38 @@
+"""One Spark session per test run, and the flag for the long versions."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+# Workers of Spark and processes that tests start import the package from this checkout, wherever they run.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long versions of the tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="long version; run with --long"))
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """Two slots, as everywhere in the figures; four attempts per task, since a local master allows only one."""
+    from pipeline import open_session
+
+    os.environ["SPARK_MASTER"] = "local[2,4]"
+    session = open_session("tests", settings={"spark.default.parallelism": "2", "spark.sql.shuffle.partitions": "2"})
+    yield session
+    session.stop()
