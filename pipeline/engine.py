@@ -54,8 +54,8 @@ class WindowSettings:
     """What one worker may do."""
 
     in_flight: int = 64
-    pack: PackLimits = PackLimits()
-    retry: RetrySettings = RetrySettings()
+    pack: PackLimits = field(default_factory=PackLimits)
+    retry: RetrySettings = field(default_factory=RetrySettings)
     run_id: str = ""
     sends_run_id: bool = False  # as the header x-client-run; off, for nothing is sent that was not asked for
 

@@ -86,6 +86,6 @@ def require_results_table(where: str, theirs: StructType) -> None:
     names = {field.name.lower() for field in theirs.fields}
     if not any(name.endswith("request_id") for name in names) or not any(name.endswith("error") for name in names):
         raise SinkError(
-            f"[sink] {where} is not a results table (no request_id, no error column), so mode = overwrite would destroy "
-            f"other data. It has: {', '.join(sorted(names))}. Choose another [sink] path or table."
+            f"[sink] {where} is not a results table (no request_id, no error column), so overwrite would destroy other "
+            f"data. It has: {', '.join(sorted(names))}. Choose another [sink] path or table."
         )

@@ -68,7 +68,7 @@ class ParquetSink:
         return mode == "append"
 
     def land(self, spark: SparkSession, frame: DataFrame, mode: Mode, run: RunKey) -> None:
-        """See `Sink.land`. The staging path is unique to this attempt: Spark's committer publishes a dead one's files."""
+        """See `Sink.land`. A staging path is used by one attempt only: Spark's committer publishes a dead one's files."""
         if self.has_landed(spark, run):
             return
         attempt = Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
