@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import orjson
 
@@ -23,7 +23,7 @@ class Board:
 
     def publish(self, bucket: int, progress: Progress) -> None:
         """Replaces what this bucket said before."""
-        self._store.write_atomic(f"{self._folder}/progress/{bucket}.json", orjson.dumps(asdict(progress)))
+        self._store.write_atomic(f"{self._folder}/progress/{bucket}.json", orjson.dumps(_document(progress)))
 
     def stop_reason(self) -> str | None:
         """Why the job is to stop, if it is."""
@@ -64,6 +64,14 @@ class BucketControl:
     def stop_reason(self) -> str | None:
         """See `Control.stop_reason`."""
         return self._board.stop_reason()
+
+
+def _document(progress: Progress) -> dict[str, object]:
+    # asdict counts the pairs of a Counter before Python 3.12, and the loop thread counts on while this one writes
+    errors = dict(progress.tally.errors)
+    document = asdict(replace(progress, tally=replace(progress.tally, errors=Counter())))
+    document["tally"]["errors"] = errors
+    return document
 
 
 def _progress(data: bytes) -> Progress:
