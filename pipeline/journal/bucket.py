@@ -1,7 +1,6 @@
 """The journal of one bucket: every exchange is in it before its outcome is used, and no attempt loses another's."""
 
 import contextlib
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from pipeline.journal.segments import (
     seed_of_segment,
     segment_name,
 )
+from pipeline.journal.spool import Spool
 from pipeline.journal.totals import JournalTotals, Sums
 from pipeline.journal.uploads import Uploads
 from pipeline.records import Exchange
@@ -56,6 +56,7 @@ class BucketJournal:
         fsync: Fsync,
         seal_bytes: int,
         seal_interval_s: float,
+        spool_folder: str | None,
     ) -> None:
         self.lease = lease
         self.damage: list[SegmentDamage] = []
@@ -81,13 +82,13 @@ class BucketJournal:
         self._buffer = b""
         self._buffer_name = ""
         self._buffer_offset = 0
-        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        self._spool: Spool | None = None
         self._uploads: Uploads | None = None
         if isinstance(store, LocalStore):
             self._files = store
         else:
-            self._spool = tempfile.TemporaryDirectory(prefix="ai-query-journal-")
-            self._files = LocalStore(self._spool.name)
+            self._spool = Spool(store, self._folder, attempt, spool_folder)
+            self._files = self._spool.files
             self._uploads = Uploads(self._files, store)
 
     @classmethod
@@ -106,37 +107,40 @@ class BucketJournal:
         seal_interval_s: float = SEAL_INTERVAL_S,
         wait_s: float | None = None,
         on_corrupt: Literal["raise", "skip"] = "raise",
+        spool_folder: str | None = None,
         background: bool = True,
     ) -> "BucketJournal":
         """Takes the bucket's lease, waiting up to `wait_s` for an older attempt, and reads what all attempts wrote.
 
         A torn tail is cut off and listed in `damage`. A frame whose bits changed is never served: JournalCorrupt, or
         with `skip` it is listed and its requests count as never asked. `attempt` is used by no other attempt. `clock`
-        gives seconds since the epoch. On a remote store segments are written to a local folder, and a thread uploads
-        them; without `background`, calls of `tick` do.
+        gives seconds since the epoch. On a remote store segments are written below a local `spool_folder`, and a thread
+        uploads them; without `background`, calls of `tick` do.
         """
         folder = folder_of(fingerprint, bucket)
         owner = f"{run_id or 'run'} attempt {attempt}"
         lease = Lease.acquire(
             store, folder, owner=owner, clock=clock, sleep=sleep, wait_s=wait_s, background=background
         )
-        journal = cls(
-            store,
-            fingerprint,
-            bucket,
-            lease,
-            run_id=run_id,
-            attempt=attempt,
-            clock=clock,
-            fsync=fsync,
-            seal_bytes=seal_bytes,
-            seal_interval_s=seal_interval_s,
-        )
+        journal: BucketJournal | None = None
         try:
+            journal = cls(
+                store,
+                fingerprint,
+                bucket,
+                lease,
+                run_id=run_id,
+                attempt=attempt,
+                clock=clock,
+                fsync=fsync,
+                seal_bytes=seal_bytes,
+                seal_interval_s=seal_interval_s,
+                spool_folder=spool_folder,
+            )
             journal._read_all(on_corrupt)
         except BaseException:
             with contextlib.suppress(StateError):
-                journal._let_go()
+                journal._let_go() if journal is not None else lease.release()
             raise
         if background and journal._uploads is not None:
             journal._uploads.start(journal.tick, min(1.0, seal_interval_s / 4))
@@ -159,7 +163,7 @@ class BucketJournal:
     def append(self, exchange: Exchange) -> None:
         """Writes the exchange; when it returns, a kill of this process loses nothing of it.
 
-        A power cut may, by `fsync`, and on a remote store the loss of the node what is not uploaded. StateError where
+        A power cut may, by `fsync`, and on a remote store the loss of the node, what is not uploaded. StateError where
         it cannot be written. LeaseLost where another attempt has taken over: the exchange is written all the same, so
         that the other one's successor finds it.
         """
@@ -201,6 +205,8 @@ class BucketJournal:
             if self._uploads is not None:
                 self._uploads.stop()
             self.flush()
+            if self._spool is not None:
+                self._spool.discard()
         finally:
             self._let_go()
 
@@ -268,6 +274,8 @@ class BucketJournal:
                 self._uploads.add(writer.name)
 
     def _read_all(self, on_corrupt: Literal["raise", "skip"]) -> None:
+        if self._spool is not None:
+            self._spool.recover()
         names = [name for name, _, _ in self._store.list(self._folder) if name.endswith(SUFFIX)]
         for name in names:
             data = self._store.read(name)
@@ -332,7 +340,7 @@ class BucketJournal:
             self.lease.release()
         finally:
             if self._spool is not None:
-                self._spool.cleanup()
+                self._spool.release()
 
 
 def _size_of(exchange: Exchange) -> int:
