@@ -1,11 +1,12 @@
 """What the journal already answers: no call for it, the same parser as a live answer."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from pipeline.endpoints import Endpoint
 from pipeline.engine import ExchangeLog, read, split_usage
+from pipeline.errors import Verdict
 from pipeline.journal import Entry
 from pipeline.records import Batch, Exchange, Failure, Outcome, Request, RowError
 from pipeline.retry import Attempts
@@ -44,13 +45,14 @@ class Replay:
         """Replayed outcomes, and the requests to call with what was already spent on them."""
         replayed: list[Outcome] = []
         calls: list[tuple[Request, Attempts]] = []
+        known = {request.request_id: request for request in requests}
         entries = self._log.lookup([request.request_id for request in requests])
         for request, entry in zip(requests, entries, strict=True):
             if entry is None:
                 calls.append((request, Attempts()))
                 continue
-            outcome = self._outcome(entry, request.request_id)
-            if outcome.error is not None and self._asks_again(outcome.error, entry):
+            outcome = self._outcome(entry, request.request_id, known)
+            if outcome is None or (outcome.error is not None and self._asks_again(outcome.error, entry)):
                 calls.append((request, Attempts(unknown=entry.unknown_outcomes)))
             else:
                 replayed.append(outcome)
@@ -62,27 +64,34 @@ class Replay:
         # each unknown outcome may have been billed: past the allowed resends the row stays as it is
         return entry.unknown_outcomes <= self._max_unknown_resends
 
-    def _outcome(self, entry: Entry, request_id: str) -> Outcome:
+    def _outcome(self, entry: Entry, request_id: str, known: Mapping[str, Request]) -> Outcome | None:
         key = (entry.segment, entry.offset)
         parsed = self._parsed.get(key)
         if parsed is None:
             exchange = self._log.read(entry)
-            parsed = {outcome.request_id: outcome for outcome in replayed_outcomes(self._endpoint, exchange)}
+            parsed = {outcome.request_id: outcome for outcome in replayed_outcomes(self._endpoint, exchange, known)}
             self._parsed[key] = parsed
             if len(self._parsed) > PARSED_EXCHANGES:
                 self._parsed.popitem(last=False)
-        return parsed[request_id]
+        return parsed.get(request_id)
 
 
-def replayed_outcomes(endpoint: Endpoint, exchange: Exchange) -> list[Outcome]:
-    """The outcomes of a journaled exchange, one per request, in its order."""
-    batch = Batch(tuple(Request(request_id) for request_id in exchange.request_ids))
+def replayed_outcomes(endpoint: Endpoint, exchange: Exchange, known: Mapping[str, Request]) -> list[Outcome]:
+    """The outcomes of a journaled exchange, one per request, in its order; none where it ended no request.
+
+    Of the `known` requests the texts and estimates serve the parser as they did when the answer was live.
+    """
+    batch = Batch(tuple(known.get(request_id, Request(request_id)) for request_id in exchange.request_ids))
     result: list[Outcome] | Failure | RowError
     if exchange.response is None:
         assert exchange.transport_error is not None
         result = RowError(exchange.transport_error, exchange.message)
     else:
         result = read(endpoint, batch, exchange.response)
+    if isinstance(result, Failure) and (
+        result.verdict is Verdict.STOP or (result.verdict is Verdict.SPLIT and len(batch) > 1)
+    ):
+        return []  # the job was told to stop, or the batch to come in halves: no row was refused
     completed_at_s = exchange.sent_at_s + exchange.latency_ms / 1e3
     if not isinstance(result, list):
         usages = split_usage(exchange.usage, len(batch))
