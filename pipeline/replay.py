@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from pipeline.endpoints import Endpoint
 from pipeline.engine import ExchangeLog, read, split_usage
 from pipeline.errors import Verdict
 from pipeline.journal import Entry
-from pipeline.records import Batch, Exchange, Failure, Outcome, Request, RowError
+from pipeline.records import NO_USAGE, Batch, Exchange, Failure, Outcome, Request, RowError
 from pipeline.retry import Attempts
 
 RetryFailed = Literal["transient", "all", "none"]
@@ -26,6 +27,10 @@ class ResponseLog(ExchangeLog, Protocol):
 
     def read(self, entry: Entry) -> Exchange:
         """The exchange behind an entry, its checksum verified."""
+        ...
+
+    def claim(self, ids: Sequence[str]) -> None:
+        """Notes that rows have taken the usage of these requests."""
         ...
 
 
@@ -55,8 +60,13 @@ class Replay:
             if outcome is None or (outcome.error is not None and self._asks_again(outcome.error, entry)):
                 calls.append((request, Attempts(unknown=entry.unknown_outcomes)))
             else:
-                replayed.append(outcome)
+                # the usage of an answer is in one row of the table, however many rows share it
+                replayed.append(replace(outcome, usage=NO_USAGE) if entry.is_claimed else outcome)
         return replayed, calls
+
+    def claim(self, ids: Sequence[str]) -> None:
+        """See `ResponseLog.claim`."""
+        self._log.claim(ids)
 
     def _asks_again(self, error: RowError, entry: Entry) -> bool:
         if self._retry_failed == "none" or (self._retry_failed == "transient" and not error.is_retryable):

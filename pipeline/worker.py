@@ -156,6 +156,7 @@ class _Partition:
         self._open_rows: dict[int, int] = {}
         self._rows_of: dict[str, list[tuple[int, int]]] = {}
         self._finished: list[tuple[int, int, Outcome]] = []
+        self._unclaimed: list[str] = []  # settled since the log was last asked
         self._next_piece = 0
         self._last_emit_s = time.monotonic()
         self._last_report_s = 0.0
@@ -220,6 +221,9 @@ class _Partition:
         if self._replay is None:
             calls = [(request, Attempts()) for request in fresh.values()]
         else:
+            if self._unclaimed:
+                self._replay.claim(self._unclaimed)
+                self._unclaimed = []
             replayed, calls = self._replay.divide(list(fresh.values()))
             self._settle(replayed)
         if calls:
@@ -260,6 +264,8 @@ class _Partition:
     # -- bookkeeping
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        if self._replay is not None:
+            self._unclaimed.extend(outcome.request_id for outcome in outcomes)
         for outcome in outcomes:
             places = self._rows_of.pop(outcome.request_id)
             self.outstanding -= len(places)

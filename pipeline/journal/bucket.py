@@ -151,6 +151,11 @@ class BucketJournal:
         with self._lock:
             return self._index.lookup(ids)
 
+    def claim(self, ids: Sequence[str]) -> None:
+        """Notes that rows have taken the usage of these requests: a later row with the same request costs nothing."""
+        with self._lock:
+            self._index.claim(ids)
+
     def read(self, entry: Entry) -> Exchange:
         """The exchange behind an entry, its checksum verified anew: JournalCorrupt where it does not match."""
         key = (entry.segment, entry.offset)

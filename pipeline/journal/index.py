@@ -18,6 +18,7 @@ _KEY_BYTES = 16
 _FINAL, _ANSWERED = 1, 2
 _RANK_MASK = 3
 _UNKNOWN_SHIFT = 2
+_CLAIMED = 1 << 8
 _OFFSET_SHIFT = 12
 _SEGMENT_SHIFT = 44
 _UNKNOWN_MASK = MAX_UNKNOWN << _UNKNOWN_SHIFT
@@ -31,7 +32,8 @@ _Words = NDArray[np.uint64]
 class Entry(NamedTuple):
     """The exchange that counts for a request: the latest one, or the latest final one where there is any.
 
-    `unknown_outcomes` counts all exchanges of the request whose outcome is unknown, up to 63.
+    `unknown_outcomes` counts all exchanges of the request whose outcome is unknown, up to 63. `is_claimed` is true once
+    a row has taken the usage of this answer; it lives in memory only.
     """
 
     segment: int
@@ -39,6 +41,7 @@ class Entry(NamedTuple):
     is_final: bool
     is_answered: bool
     unknown_outcomes: int
+    is_claimed: bool = False
 
     @property
     def is_failed(self) -> bool:
@@ -47,7 +50,7 @@ class Entry(NamedTuple):
 
 
 def pack_value(segment: int, offset: int, *, is_final: bool, is_answered: bool, unknown_outcomes: int) -> int:
-    """An entry in 64 bits: segment (20), offset (32), spare (4), unknown outcomes (6), answered (1), final (1)."""
+    """An entry in 64 bits: segment (20), offset (32), spare (3), claimed (1), unknown outcomes (6), answered (1), final (1)."""
     if segment >= MAX_SEGMENTS or offset > MAX_OFFSET:
         raise ValueError("a bucket's journal has at most 1,048,576 segments of 4 GiB")
     rank = (_FINAL if is_final else 0) | (_ANSWERED if is_final and is_answered else 0)
@@ -63,12 +66,13 @@ def unpack_value(value: int) -> Entry:
         bool(value & _FINAL),
         bool(value & _ANSWERED),
         (value & _UNKNOWN_MASK) >> _UNKNOWN_SHIFT,
+        bool(value & _CLAIMED),
     )
 
 
 def combine(old: int, new: int) -> int:
     """What counts after both: the later one, unless it is less final than the earlier one. Unknown outcomes add up."""
-    winner = new if new & _RANK_MASK >= old & _RANK_MASK else old
+    winner = (new if new & _RANK_MASK >= old & _RANK_MASK else old) | (old | new) & _CLAIMED
     unknown = min(((old & _UNKNOWN_MASK) + (new & _UNKNOWN_MASK)) >> _UNKNOWN_SHIFT, MAX_UNKNOWN)
     return winner & ~_UNKNOWN_MASK | unknown << _UNKNOWN_SHIFT
 
@@ -114,6 +118,18 @@ class RequestIndex:
             else:
                 entries.append(unpack_value(value) if position >= 0 else None)
         return entries
+
+    def claim(self, ids: Sequence[str]) -> None:
+        """Marks known requests: their usage is now in a row. Unknown ids are left out."""
+        binary = bytes.fromhex("".join(ids))
+        words = np.frombuffer(binary, np.uint64).reshape(-1, 4)
+        found = self._find(words[:, 0], words[:, 1])
+        known = found >= 0
+        self._values[found[known]] |= np.uint64(_CLAIMED)
+        for i in np.flatnonzero(~known).tolist():
+            key = binary[i * _ID_BYTES : i * _ID_BYTES + _KEY_BYTES]
+            if (recent := self._recent.get(key)) is not None:
+                self._recent[key] = recent | _CLAIMED
 
     def counts(self) -> tuple[int, int]:
         """Distinct requests, and how many of them are answered."""
@@ -161,6 +177,6 @@ class RequestIndex:
 def _combine_all(old: _Words, new: _Words) -> _Words:
     """`combine` for arrays."""
     mask, rank = np.uint64(_UNKNOWN_MASK), np.uint64(_RANK_MASK)
-    winner = np.where(new & rank >= old & rank, new, old)
+    winner = np.where(new & rank >= old & rank, new, old) | (old | new) & np.uint64(_CLAIMED)
     unknown = np.minimum((old & mask) + (new & mask), mask)
     return winner & ~mask | unknown

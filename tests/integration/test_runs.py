@@ -1,0 +1,233 @@
+"""Whole jobs over Spark against the simulator: both sinks, all modes, and the bill beside the tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from pipeline import run_job
+from pipeline.config import JobFile
+from pipeline.landed import runs_spec
+from pipeline.plans import sink_spec
+from pipeline.sinks import open_sink
+from pipeline.simulator import Simulator, SimulatorSettings, canned_vector
+from pipeline.simulator.handle import Handle
+from tests.jobs import embedding_sections, make_job, numbered, write_source
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def simulator() -> Iterator[Handle]:
+    with Simulator(SimulatorSettings(log_requests=True)) as handle:
+        yield handle
+
+
+def results(spark: SparkSession, job: JobFile) -> DataFrame:
+    frame = open_sink(sink_spec(job)).landed(spark)
+    assert frame is not None
+    return frame
+
+
+def runs(spark: SparkSession, job: JobFile) -> list[Any]:
+    frame = open_sink(runs_spec(job)).landed(spark)
+    assert frame is not None
+    return frame.orderBy("sequence").collect()
+
+
+SINKS = pytest.mark.parametrize("sink", ["delta", "parquet"])
+
+
+@SINKS
+def test_append_asks_only_for_rows_that_have_not_landed(
+    spark: SparkSession, tmp_path: Path, simulator: Handle, sink: str
+) -> None:
+    job = make_job(tmp_path, simulator.base_url, sink={"format": sink})
+    write_source(tmp_path, numbered(30))
+    first = run_job(job, spark)
+    assert (first.status, first.rows_landed, first.requests_sent) == ("landed", 30, 30)
+
+    write_source(tmp_path, numbered(40))
+    second = run_job(job, spark)
+    assert (second.status, second.rows_skipped, second.rows_landed, second.requests_sent) == ("landed", 30, 10, 10)
+
+    third = run_job(job, spark)
+    assert third.status == "nothing_to_do"
+
+    table = results(spark, job)
+    assert table.count() == table.select("id").distinct().count() == 40
+    assert table.where("response is null or error is not null").count() == 0
+    assert {row["run_id"] for row in table.select("run_id").distinct().collect()} == {first.run_id, second.run_id}
+    assert simulator.bill().requests == 40
+    tokens = table.selectExpr("sum(usage.input_tokens) i", "sum(usage.output_tokens) o").first()
+    assert tokens is not None
+    assert (tokens["i"], tokens["o"]) == (simulator.bill().input_tokens, simulator.bill().output_tokens)
+    assert [(row["status"], row["rows_landed"]) for row in runs(spark, job)] == [("landed", 30), ("landed", 10)]
+
+
+@SINKS
+def test_overwrite_replaces_the_table_and_buys_nothing_twice(
+    spark: SparkSession, tmp_path: Path, simulator: Handle, sink: str
+) -> None:
+    job = make_job(tmp_path, simulator.base_url, job={"mode": "overwrite"}, sink={"format": sink})
+    write_source(tmp_path, numbered(20))
+    run_job(job, spark)
+    write_source(tmp_path, numbered(20, start=10))
+    report = run_job(job, spark)
+    assert (report.status, report.rows_landed, report.rows_replayed, report.requests_sent) == ("landed", 20, 10, 10)
+    table = results(spark, job)
+    assert sorted(row["id"] for row in table.select("id").collect()) == [row["id"] for row in numbered(20, start=10)]
+    assert simulator.bill().requests == 30
+
+
+def test_merge_updates_by_key(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    job = make_job(tmp_path, simulator.base_url, job={"mode": "merge"})
+    write_source(tmp_path, numbered(10))
+    run_job(job, spark)
+    changed = numbered(12)
+    changed[3]["doc"] = "Something else entirely."
+    write_source(tmp_path, changed)
+    report = run_job(job, spark)
+    assert (report.status, report.rows_replayed, report.requests_sent) == ("landed", 9, 3)
+    rows = {row["id"]: row["doc"] for row in results(spark, job).select("id", "doc").collect()}
+    assert len(rows) == 12
+    assert rows["k00003"] == "Something else entirely."
+    assert results(spark, job).count() == 12
+
+
+@SINKS
+def test_embeddings_land_bit_for_bit(spark: SparkSession, tmp_path: Path, simulator: Handle, sink: str) -> None:
+    rows = numbered(50)
+    write_source(tmp_path, rows)
+    sections = embedding_sections(encoding_format="base64")
+    job = make_job(
+        tmp_path, simulator.base_url, **sections, sink={"format": sink}, limits={"max_batch_rows": 7},
+        embedding={"dimensions": 1024},
+    )  # fmt: skip
+    report = run_job(job, spark)
+    assert report.status == "landed"
+    assert report.norms is not None
+    assert report.norms.dimensions == 1024
+    landed = {row["id"]: row for row in results(spark, job).collect()}
+    for row in rows:
+        vector = np.array(landed[row["id"]]["response"], dtype=np.float32)
+        assert np.array_equal(vector, canned_vector(row["doc"])), row["id"]
+        assert landed[row["id"]]["norm"] == pytest.approx(float(np.linalg.norm(vector)), rel=1e-5)
+    assert simulator.bill().requests < 12
+
+
+def test_databricks_wire_shape_and_csv_source(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    (tmp_path / "source.csv").write_text("id,doc\n1,One. Two.\n2,Three.\n")
+    job = make_job(
+        tmp_path,
+        simulator.host_url,
+        source={"format": "csv", "path": str(tmp_path / "source.csv")},
+        endpoint={"api": "databricks"},
+    )
+    assert run_job(job, spark).rows_landed == 2
+
+
+def test_a_query_source_with_where_select_and_limit(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    write_source(tmp_path, numbered(20))
+    spark.read.parquet(str(tmp_path / "source.parquet")).createOrReplaceTempView("numbers")
+    job = make_job(
+        tmp_path,
+        simulator.base_url,
+        source={
+            "format": "query", "path": None, "query": "SELECT id, doc, 1 AS other FROM numbers",
+            "where": "id >= 'k00005'", "limit": 4, "select": ["id", "doc"],
+        },
+    )  # fmt: skip
+    assert run_job(job, spark).rows_landed == 4
+    table = results(spark, job)
+    assert sorted(row["id"] for row in table.collect()) == ["k00005", "k00006", "k00007", "k00008"]
+    assert "other" not in table.columns
+
+
+def test_equal_prompts_are_bought_once_and_charged_once(
+    spark: SparkSession, tmp_path: Path, simulator: Handle
+) -> None:
+    rows = [{"id": f"k{i}", "doc": f"Text {i % 3}."} for i in range(300)]
+    write_source(tmp_path, rows)
+    job = make_job(tmp_path, simulator.base_url)
+    report = run_job(job, spark)
+    assert report.rows_landed == 300
+    bill = simulator.bill()
+    assert bill.requests == 3
+    total = results(spark, job).selectExpr("sum(usage.input_tokens) i").first()
+    assert total is not None
+    assert total["i"] == bill.input_tokens == report.input_tokens
+
+
+def test_failed_rows_land_with_their_error(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    rows = numbered(10)
+    rows[2]["doc"] = "Bad [[fault:bad_request]] one."
+    rows[3]["doc"] = None
+    rows[4]["doc"] = "   "
+    rows[5]["doc"] = "Odd \x00 text [[fault:surrogate]]"
+    write_source(tmp_path, rows)
+    job = make_job(tmp_path, simulator.base_url)
+    report = run_job(job, spark)
+    assert report.status == "landed"
+    assert report.errors == {"bad_request": 1, "empty_input": 2}
+    landed = {row["id"]: row for row in results(spark, job).collect()}
+    assert landed["k00002"]["error"]["status"] == 400
+    assert landed["k00002"]["response"] is None
+    assert landed["k00005"]["error"] is None
+    assert landed["k00003"]["attempts"] == 0
+
+
+def test_a_wrong_token_stops_after_one_call_per_worker(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("sesame-8431")
+    write_source(tmp_path, numbered(400))
+    with Simulator(SimulatorSettings(token="right", latency_ms=20)) as simulator:
+        job = make_job(
+            tmp_path,
+            simulator.base_url,
+            endpoint={"auth": {"scheme": "bearer", "secret": f"file:{secret}"}},
+            limits={"in_flight": 4},
+        )
+        report = run_job(job, spark)
+        assert report.status in ("partial", "failed")
+        assert f"file:{secret}" in report.stopped
+        assert "sesame-8431" not in str(report)
+        assert simulator.bill().requests <= 4
+        secret.write_text("right\n")
+        again = run_job(job, spark)
+        assert (again.status, again.rows_landed) == ("landed", 400)
+
+
+def test_an_endpoint_that_is_not_there_says_so(spark: SparkSession, tmp_path: Path) -> None:
+    write_source(tmp_path, numbered(50))
+    job = make_job(tmp_path, "http://127.0.0.1:9/v1", retry={"max_attempts": 2})
+    report = run_job(job, spark)
+    assert report.status in ("partial", "failed")
+    assert "cannot be reached" in report.stopped
+    assert report.rows_not_attempted == 50
+
+
+def test_overwrite_is_not_published_by_half(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    job = make_job(tmp_path, simulator.base_url, job={"mode": "overwrite"}, limits={"in_flight": 2})
+    write_source(tmp_path, numbered(10))
+    run_job(job, spark)
+    rows = numbered(40)
+    rows[20]["doc"] = "Stop here [[fault:quota_exhausted]]"
+    write_source(tmp_path, rows)
+    report = run_job(job, spark)
+    assert report.status == "failed"
+    assert results(spark, job).count() == 10
+
+
+def test_the_same_run_id_lands_once(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    write_source(tmp_path, numbered(5))
+    job = make_job(tmp_path, simulator.base_url)
+    assert run_job(job, spark, run_id="nightly-7").status == "landed"
+    write_source(tmp_path, numbered(9))
+    assert run_job(job, spark, run_id="nightly-7").status == "already_landed"
+    assert run_job(job, spark, run_id="nightly-8").rows_landed == 4

@@ -1,0 +1,47 @@
+"""Small jobs over small tables, for the tests that need Spark."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import JobFile, job_from_mapping
+
+
+def write_source(folder: Path, rows: list[dict[str, Any]], name: str = "source.parquet") -> str:
+    """A Parquet file of these rows; returns its path."""
+    path = folder / name
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Rows with a key and a text of their own."""
+    return [{"id": f"k{i:05d}", "doc": f"Row {i} says hello. It is short."} for i in range(start, start + count)]
+
+
+def make_job(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> JobFile:
+    """A chat job over `source.parquet` into Delta; sections given here are merged over the defaults, None removes."""
+    document: dict[str, dict[str, Any]] = {
+        "job": {"name": "test"},
+        "source": {"format": "parquet", "path": str(folder / "source.parquet"), "key": ["id"]},
+        "request": {"task": "chat", "prompt": "Say: {{ doc }}", "parameters": {"max_tokens": 20}},
+        "endpoint": {"name": "canned-chat", "api": "openai", "base_url": base_url, "send_run_id": True},
+        "limits": {"in_flight": 16},
+        "retry": {"base_s": 0.01},
+        "sink": {"format": "delta", "path": str(folder / "results")},
+    }
+    for section, values in sections.items():
+        merged = {**document.get(section, {}), **values}
+        document[section] = {name: value for name, value in merged.items() if value is not None}
+    return job_from_mapping(document, "test.toml")
+
+
+def embedding_sections(**parameters: Any) -> dict[str, dict[str, Any]]:
+    """What turns `make_job` into an embedding job over canned vectors."""
+    return {
+        "request": {"task": "embedding", "prompt": None, "text": "{{ doc }}", "parameters": parameters},
+        "endpoint": {"name": "canned-embedding"},
+    }
