@@ -69,7 +69,15 @@ class Renderer:
             if self._spec.task is Task.EMBEDDING:
                 return self._embedding(values)
             return self._chat(values)
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as exc:
+        except (
+            jinja2.TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as exc:
             return RowError(ErrorCode.INVALID_INPUT, f"the prompt cannot be rendered: {type(exc).__name__}")
 
     def _embedding(self, values: Mapping[str, Any]) -> Request | RowError:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -157,6 +157,7 @@ class _Partition:
         self._rows_of: dict[str, list[tuple[int, int]]] = {}
         self._finished: list[tuple[int, int, Outcome]] = []
         self._unclaimed: list[str] = []  # settled since the log was last asked
+        self._charged: set[int] = set()
         self._next_piece = 0
         self._last_emit_s = time.monotonic()
         self._last_report_s = 0.0
@@ -198,10 +199,10 @@ class _Partition:
         self._pieces[number] = piece
         self._open_rows[number] = piece.num_rows
         self.progress.rows_in += piece.num_rows
-        rows = piece.select(self._columns).to_pylist() if self._columns else [{}] * piece.num_rows
+        rows = _values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
         fresh: dict[str, Request] = {}
         for index, row in enumerate(rows):
-            request = self._renderer.render(row)
+            request = self._renderer.render(row) if row is not None else _UNREADABLE
             if isinstance(request, RowError):
                 self._end_row(number, index, Outcome("", error=request, completed_at_s=self._clock()))
                 continue
@@ -212,8 +213,8 @@ class _Partition:
             else:
                 places.append((number, index))
             self.outstanding += 1
+        self._tick()  # before anything is sent: the job may have been told to stop
         self._submit(fresh)
-        self._tick()
 
     def _submit(self, fresh: dict[str, Request]) -> None:
         if not fresh:
@@ -267,6 +268,10 @@ class _Partition:
         if self._replay is not None:
             self._unclaimed.extend(outcome.request_id for outcome in outcomes)
         for outcome in outcomes:
+            key = int(outcome.request_id[:16], 16)
+            if outcome.is_replayed and key in self._charged:  # its first row has left with the tokens
+                outcome = replace(outcome, usage=NO_USAGE)
+            self._charged.add(key)
             places = self._rows_of.pop(outcome.request_id)
             self.outstanding -= len(places)
             # the call is charged to one row; rows that share its answer cost nothing
@@ -331,6 +336,20 @@ class _Partition:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)
         self._control.report(progress)
+
+
+_UNREADABLE = RowError(ErrorCode.INVALID_INPUT, "a column of the prompt holds bytes that are no UTF-8, or no such date")
+
+
+def _values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    """The rows as Python values; None for one that has none: Spark's strings hold any bytes, its dates any year."""
+    try:
+        return list(piece.to_pylist())
+    except (ValueError, OverflowError):
+        if piece.num_rows == 1:
+            return [None]
+        half = piece.num_rows // 2
+        return _values(piece.slice(0, half)) + _values(piece.slice(half))
 
 
 def _stop(reason: str) -> Failure:
