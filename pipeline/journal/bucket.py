@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from pipeline.errors import JournalCorrupt, StateError
-from pipeline.journal.frames import HEAD, Summary, decode, encode, frame_at, summarize
+from pipeline.journal.frames import HEAD, Summary, decode, encode, frame_at, ids_of, summarize
 from pipeline.journal.index import Entry, RequestIndex, pack_value
 from pipeline.journal.lease import Lease
 from pipeline.journal.segments import (
@@ -232,15 +232,16 @@ class BucketJournal:
         if self._is_closed:
             raise StateError(f"the journal of {self._folder} is closed")
         writer = self._writer or self._begin()
+        data = encode(exchange, writer.seed)
         try:
-            offset = writer.append(encode(exchange, writer.seed))
+            offset = writer.append(data)
         except StateError:
             if writer.is_broken:  # what it left is a torn tail: it stays the last of its segment
                 self._writer = None
                 with contextlib.suppress(StateError):
                     writer.close()
             raise
-        self._note(exchange, offset)
+        self._note(exchange, ids_of(data, len(exchange.request_ids)), offset)
         now_s = self._clock()
         if self._fsync == "always" or (self._fsync == "interval" and now_s - self._synced_at_s >= FSYNC_INTERVAL_S):
             writer.sync()
@@ -249,7 +250,7 @@ class BucketJournal:
         if writer.size >= self._seal_bytes or is_due:
             self._seal()
 
-    def _note(self, exchange: Exchange, offset: int) -> None:
+    def _note(self, exchange: Exchange, binary_ids: bytes, offset: int) -> None:
         value = pack_value(
             len(self._segments) - 1,
             offset,
@@ -257,7 +258,7 @@ class BucketJournal:
             is_answered=exchange.response is not None and exchange.response.status == 200,
             unknown_outcomes=int(exchange.is_unknown_outcome),
         )
-        self._index.add(bytes.fromhex("".join(exchange.request_ids)), value)
+        self._index.add(binary_ids, value)
 
     def _begin(self) -> SegmentWriter:
         name = segment_name(self._folder, self.lease.number, self._attempt, self._sequence)

@@ -179,4 +179,5 @@ def _combine_all(old: _Words, new: _Words) -> _Words:
     mask, rank = np.uint64(_UNKNOWN_MASK), np.uint64(_RANK_MASK)
     winner = np.where(new & rank >= old & rank, new, old) | (old | new) & np.uint64(_CLAIMED)
     unknown = np.minimum((old & mask) + (new & mask), mask)
-    return winner & ~mask | unknown
+    combined: _Words = winner & ~mask | unknown
+    return combined

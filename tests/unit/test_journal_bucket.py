@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import ErrorCode, JournalCorrupt, StateError
 from pipeline.journal import BucketJournal, Entry, Summary
+from pipeline.journal.segments import Segment, read_segment
 from tests.unit.journals import FINGERPRINT, FaultyOps, QuietOps, crash, exchange, local_store, open_bucket, request_id
 
 
@@ -33,6 +34,10 @@ def held(journal: BucketJournal, numbers: range) -> list[int]:
         if entry is not None:
             assert request_id(number) in journal.read(entry).request_ids
     return [number for number, entry in zip(numbers, entries, strict=True) if entry is not None]
+
+
+def read_segment_of(path: Path, root: Path) -> Segment:
+    return read_segment(str(path.relative_to(root)), path.read_bytes())
 
 
 def flip(path: Path, offset: int) -> None:
@@ -350,10 +355,11 @@ def test_any_file_operation_may_fail_once_and_nothing_acknowledged_is_lost(tmp_p
     names: set[str] = set()
     for fail_at in range(1, 500):
         root = tmp_path / str(fail_at)
-        dead = open_bucket(local_store(root), "dead", seal_bytes=900)
+        dead = open_bucket(local_store(root), "dead", seal_bytes=700)
         for done in range(4):
             dead.append(exchange(done))
         crash(dead)
+        assert [read_segment_of(path, root).is_sealed for path in segments(root)] == [True, False]
         torn = segments(root)[-1]
         torn.write_bytes(torn.read_bytes() + b"\xc3JQ\x9d torn")
         ops = FaultyOps(fail_at, number)

@@ -191,6 +191,12 @@ def test_a_tail_of_zeros_is_torn():
     assert damages(whole + bytes(5000)) == [Damage(len(whole), 5000, "torn")]
 
 
+def test_a_last_frame_whose_end_became_zeros_is_torn():
+    first, last = frame(b"first", SEED), frame(b"last" * 10, SEED)
+    for cut in range(1, len(last)):  # what a power cut leaves of a file that had its size already
+        assert damages(first + last[:cut] + bytes(100)) == [Damage(len(first), cut + 100, "torn")]
+
+
 def test_a_frame_of_another_segment_is_not_served():
     assert payloads(frame(b"x" * 50, seed_of("other.seg"))) == []
 
@@ -227,7 +233,12 @@ def test_a_frame_is_read_at_its_offset_once_all_of_it_is_there():
 
 @pytest.mark.parametrize(
     "payload",
-    [b"\x02", pack(Kind.EXCHANGE, {}), pack(Kind.EXCHANGE, {"attempt": 1, "usage": {"new": 1}}), b"\x02" + bytes(8)],
+    [
+        b"\x02",
+        pack(Kind.EXCHANGE, {}),
+        pack(Kind.EXCHANGE, {"attempt": 1, "usage": {"new": 1}, "sent_at_s": 0.0}),
+        b"\x02" + bytes(8),
+    ],
 )
 def test_a_payload_of_an_unknown_shape_is_corrupt(payload):
     with pytest.raises(JournalCorrupt, match="frame checks but"):

@@ -218,9 +218,9 @@ def test_a_flipped_bit_in_the_store_is_reported(store, node):
     journal.close()
     name = f"journal/{FINGERPRINT}/000007/000001-a1-000000.seg"
     data = bytearray(store.read(name))
-    data[400] ^= 1
+    data[200] ^= 1
     store.write_atomic(name, bytes(data))
-    with pytest.raises(JournalCorrupt, match="000001-a1-000000.seg".replace(".", r"\.")):
+    with pytest.raises(JournalCorrupt, match=r"000001-a1-000000\.seg"):
         open_remote(store, node, "a2")
     again = open_remote(store, node, "a3", on_corrupt="skip")
     assert [damage.kind for damage in again.damage] == ["corrupt"]
