@@ -51,6 +51,8 @@ class HttpxTransport:
                 return HttpResponse(response.status_code, body, kept_headers(response.headers.items()))
         except TimeoutError:
             raise DeadlineExceeded("no whole answer in time") from None
+        except (foreign.InvalidURL, UnicodeError):  # its text could hold the header
+            raise ConnectFailed("the request cannot be built") from None
         except foreign.HTTPError as exc:
             raise translated(exc) from None
 

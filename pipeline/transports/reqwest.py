@@ -17,6 +17,11 @@ from pipeline.errors import (
 from pipeline.records import HttpRequest, HttpResponse
 from pipeline.transports.spec import TransportSpec, kept_headers
 
+# pyreqwest calls everything that fails before the first byte of an answer a connect error, also a reset or a timeout
+# after the request was sent. Only this cause, hyper's, says that nothing was sent; without it the outcome is unknown.
+_NOT_CONNECTED = "client error (Connect)"
+_BEFORE_ANSWER = (foreign.ConnectTimeoutError, foreign.ConnectError)
+
 # Specific rows first: ConnectTimeoutError is a RequestTimeoutError, ConnectError a NetworkError.
 TRANSLATION: tuple[tuple[type[Exception], type[TransportError], str], ...] = (
     (foreign.ConnectTimeoutError, ConnectFailed, "no connection in time"),
@@ -39,11 +44,14 @@ class ReqwestTransport:
 
     async def send(self, request: HttpRequest, auth_headers: Mapping[str, str]) -> HttpResponse:
         """See `Transport.send`."""
-        builder = self._client.post(request.url).body_bytes(request.body)
-        for name, value in request.headers:
-            builder = builder.header(name, value)
-        for name, value in auth_headers.items():
-            builder = builder.header(name, value, is_sensitive=True)
+        try:
+            builder = self._client.post(request.url).body_bytes(request.body)
+            for name, value in request.headers:
+                builder = builder.header(name, value)
+            for name, value in auth_headers.items():
+                builder = builder.header(name, value, is_sensitive=True)
+        except ValueError:  # its text could hold the header
+            raise ConnectFailed("the request cannot be built") from None
         try:
             async with builder.build_streamed() as response:
                 reader = response.body_reader
@@ -69,8 +77,9 @@ def translated(exc: Exception) -> TransportError:
     causes = getattr(exc, "details", None) or {}
     reasons = [cause["message"] for cause in causes.get("causes") or []]
     reason = f": {reasons[-1][:200]}" if reasons else ""
+    is_connected = not any(cause["message"] == _NOT_CONNECTED for cause in causes.get("causes") or [])
     for theirs, ours, text in TRANSLATION:
-        if isinstance(exc, theirs):
+        if isinstance(exc, theirs) and not (is_connected and theirs in _BEFORE_ANSWER):
             return ours(text + reason)
     return ConnectionBroken(f"the exchange failed ({type(exc).__name__})")
 
