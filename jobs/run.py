@@ -1,6 +1,7 @@
 """Runs one job: `python -m jobs.run conf/job.toml`."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,14 @@ landed are asked; what an interrupted run had already been answered is replayed 
 Exit status: 0 landed (or nothing to do); 1 the run failed or stopped, or rows failed under on_error = "fail";
 2 refused before anything was sent; 130 interrupted, what was finished has landed.
 """
+
+
+class RetryErrors(StrEnum):
+    """Which failed rows are asked again."""
+
+    transient = "transient"
+    all = "all"
+
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -33,6 +42,13 @@ def main(
     run_id: Annotated[
         str | None, typer.Option(help="A name for this run; a run that has landed under it is not run again.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ignore what the journal holds: buy every pending row anew.")
+    ] = False,
+    retry_errors: Annotated[
+        RetryErrors | None,
+        typer.Option(help="Ask only rows that landed with an error, and replace them: transient errors, or all."),
+    ] = None,
 ) -> None:
     """See HELP."""
     overrides = [*(set_ or []), *([f"source.limit={limit}"] if limit is not None else [])]
@@ -40,7 +56,14 @@ def main(
     try:
         job = load_job(conf, overrides)
         spark = open_session(job.job.name)
-        report = run_job(job, spark, run_id=run_id, watch=watcher)
+        report = run_job(
+            job,
+            spark,
+            run_id=run_id,
+            fresh=fresh,
+            retry_errors=retry_errors.value if retry_errors is not None else None,
+            watch=watcher,
+        )
     except (ConfigError, SourceError, SinkError) as exc:
         print(exc, file=sys.stderr)
         raise typer.Exit(2) from None

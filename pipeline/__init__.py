@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from pipeline.audit import BillFigures, audit_job
     from pipeline.config import JobFile, job_from_mapping, load_job
     from pipeline.errors import (
         ConfigError,
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
         SourceError,
         StateError,
     )
+    from pipeline.landed import landed_table
     from pipeline.report import Report
     from pipeline.run import run_job
     from pipeline.session import open_session
+    from pipeline.shelf import journal_report, prune_journals
     from pipeline.watch import Watcher
 
 __all__ = [
+    "BillFigures",
     "ConfigError",
     "ErrorCode",
     "JobFile",
@@ -33,16 +37,25 @@ __all__ = [
     "StateError",
     "Watcher",
     "__version__",
+    "audit_job",
     "job_from_mapping",
+    "journal_report",
+    "landed_table",
     "load_job",
     "open_session",
+    "prune_journals",
     "run_job",
 ]
 
 _HOMES = {
+    "BillFigures": "audit",
+    "audit_job": "audit",
+    "journal_report": "shelf",
+    "prune_journals": "shelf",
     "JobFile": "config",
     "job_from_mapping": "config",
     "load_job": "config",
+    "landed_table": "landed",
     "Report": "report",
     "Watcher": "watch",
     "open_session": "session",

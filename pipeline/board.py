@@ -1,5 +1,6 @@
 """Where partitions and driver meet while a run goes on: small files under the run's state. Numbers and one sentence."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -7,6 +8,7 @@ from dataclasses import asdict, replace
 import orjson
 
 from pipeline.engine import Tally
+from pipeline.errors import StateError
 from pipeline.storage import Store
 from pipeline.worker import Progress
 
@@ -58,8 +60,9 @@ class BucketControl:
         self._bucket = bucket
 
     def report(self, progress: Progress) -> None:
-        """See `Control.report`."""
-        self._board.publish(self._bucket, progress)
+        """See `Control.report`. A number that cannot be shown is no reason to fail a task that was paid for."""
+        with contextlib.suppress(StateError):
+            self._board.publish(self._bucket, progress)
 
     def stop_reason(self) -> str | None:
         """See `Control.stop_reason`."""

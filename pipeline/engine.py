@@ -254,7 +254,7 @@ class Window:
                 self.tally.answered += 1
             else:
                 self.tally.failed += 1
-                self.tally.errors[outcome.error.code] += 1
+                self.tally.errors[str(outcome.error.code)] += 1
         self._on_finished(stamped)
 
     def _fail(self, call: _Call, failure: Failure) -> None:
@@ -298,7 +298,7 @@ class Window:
             for request, usage in zip(call.batch.requests, shares, strict=True)
         ]
         self.tally.failed += len(outcomes)
-        self.tally.errors[failure.code] += len(outcomes)
+        self.tally.errors[str(failure.code)] += len(outcomes)
         self._on_finished(outcomes)
 
     def _abandon_ready(self) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from pipeline import plans
 from pipeline.config import JobFile
+from pipeline.errors import SinkError
 from pipeline.records import Task
 from pipeline.report import NormStatistics, Report, versions
 from pipeline.sinks import RunKey, Sink, SinkSpec, open_sink
@@ -22,13 +24,22 @@ RUNS_SCHEMA = (
 )
 
 
-def read_back(spark: SparkSession, sink: Sink, job: JobFile, run_id: str, report: Report) -> None:
+def landed_table(spark: SparkSession, job: JobFile) -> DataFrame:
+    """The results of all runs of a job so far, lazily. Raises SinkError where nothing has landed."""
+    spec = plans.sink_spec(job)
+    table = open_sink(spec).landed(spark)
+    if table is None:
+        raise SinkError(f"[sink] {spec}: no results have landed there")
+    return table
+
+
+def read_back(spark: SparkSession, sink: Sink, job: JobFile, report: Report) -> None:
     """Counts rows, errors and norms of one run where they landed; never in a frame that calls."""
     table = sink.landed(spark)
     if table is None:
         return
     prefix = job.sink.prefix
-    mine = table.where(F.col(f"{prefix}run_id") == F.lit(run_id))
+    mine = table.where(F.col(f"{prefix}run_id").isin(report.run_ids or [report.run_id]))
     code = F.col(f"{prefix}error.code")
     counts = {
         row["code"]: int(row["rows"])

@@ -1,6 +1,7 @@
 """From the job file to the values that the parts below take."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 
@@ -17,7 +18,9 @@ from pipeline.errors import ErrorCode
 from pipeline.journal import Lease
 from pipeline.prompts import PromptSpec
 from pipeline.records import Task
+from pipeline.report import Report
 from pipeline.retry import RetrySettings
+from pipeline.runs import RunRecord
 from pipeline.sinks import SinkSpec
 from pipeline.spark import SourceSpec
 from pipeline.storage import Store
@@ -135,6 +138,34 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         run_id=run_id,
         prefix=job.sink.prefix,
     )
+
+
+def journal_name(state: Store, fingerprint: str, *, fresh: bool) -> str:
+    """The journal of a fingerprint: its own name, or after a fresh start that of its newest generation.
+
+    Decided durably before anything is sent, so that a fresh run that dies is resumed and not begun again.
+    """
+    name = f"generations/{fingerprint}.json"
+    found = state.find(name)
+    generation = int(orjson.loads(found)["generation"]) if found is not None else 0
+    if fresh:
+        generation += 1
+        state.write_atomic(name, orjson.dumps({"generation": generation}))
+    return fingerprint if generation == 0 else hashlib.sha256(f"{fingerprint}/{generation}".encode()).hexdigest()
+
+
+def describe(report: Report, job: JobFile, record: RunRecord, before: list[RunRecord], *, fresh: bool) -> None:
+    """Fills in what the report says of the job, and what changed since its last run."""
+    report.run_id, report.fingerprint = record.run_id, record.fingerprint
+    report.source, report.sink, report.state = str(source_spec(job)), str(sink_spec(job)), job.state_path
+    report.endpoint = f"{job.endpoint.name} ({job.endpoint.api})"
+    if fresh:
+        report.notes.append("--fresh: the journal is ignored, every pending row is bought anew")
+    elif before and before[-1].fingerprint != record.fingerprint:
+        report.notes.append(
+            "what is asked changed since the last run (endpoint name, prompt or parameters): answers of before are not "
+            "replayed. Landed rows stay as they are; mode = merge with [source] changed = true asks them again"
+        )
 
 
 def buckets_of_birth(state: Store, fingerprint: str, wanted: int) -> int:

@@ -38,7 +38,7 @@ class Replay:
     """Divides requests into those that the log answers and those that must be called."""
 
     def __init__(
-        self, log: ResponseLog, endpoint: Endpoint, retry_failed: RetryFailed, max_unknown_resends: int
+        self, log: ResponseLog, endpoint: Endpoint, retry_failed: RetryFailed, max_unknown_resends: int | None
     ) -> None:
         self._log = log
         self._endpoint = endpoint
@@ -58,7 +58,8 @@ class Replay:
                 continue
             outcome = self._outcome(entry, request.request_id, known)
             if outcome is None or (outcome.error is not None and self._asks_again(outcome.error, entry)):
-                calls.append((request, Attempts(unknown=entry.unknown_outcomes)))
+                unknown = 0 if self._max_unknown_resends is None else entry.unknown_outcomes
+                calls.append((request, Attempts(unknown=unknown)))
             else:
                 # the usage of an answer is in one row of the table, however many rows share it
                 replayed.append(replace(outcome, usage=NO_USAGE) if entry.is_claimed else outcome)
@@ -72,7 +73,7 @@ class Replay:
         if self._retry_failed == "none" or (self._retry_failed == "transient" and not error.is_retryable):
             return False
         # each unknown outcome may have been billed: past the allowed resends the row stays as it is
-        return entry.unknown_outcomes <= self._max_unknown_resends
+        return self._max_unknown_resends is None or entry.unknown_outcomes <= self._max_unknown_resends
 
     def _outcome(self, entry: Entry, request_id: str, known: Mapping[str, Request]) -> Outcome | None:
         key = (entry.segment, entry.offset)

@@ -53,6 +53,7 @@ class Report:
     stopped: str = ""
     stopped_code: str = ""
     notes: list[str] = field(default_factory=list)
+    run_ids: list[str] = field(default_factory=list)  # of the batches, where the source is a stream
 
     @property
     def rows_per_s(self) -> float:

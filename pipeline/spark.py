@@ -100,7 +100,7 @@ def without_landed(source: DataFrame, landed: DataFrame, key: Sequence[str]) -> 
     keys = landed.select(*[_column(name).alias(f"__landed_{i}") for i, name in enumerate(key)])
     condition = F.lit(True)
     for i, name in enumerate(key):
-        condition = condition & source[_quoted(name)].eqNullSafe(keys[f"__landed_{i}"])
+        condition = condition & source[quoted(name)].eqNullSafe(keys[f"__landed_{i}"])
     return source.join(keys, on=condition, how="left_anti")
 
 
@@ -164,8 +164,9 @@ def _require(frame: DataFrame, names: Sequence[str], where: str) -> None:
 
 
 def _column(name: str) -> Column:
-    return F.col(_quoted(name))
+    return F.col(quoted(name))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A column name as Spark's parser takes it."""
     return "`" + name.replace("`", "``") + "`"

@@ -5,19 +5,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.board import Board
 from pipeline.report import Report
 
 PLAIN_EVERY_S = 5.0
 LIVE_EVERY_S = 0.5
+PIPE_WIDTH = 120
 
 
 class Watcher:
@@ -90,13 +93,47 @@ class Watcher:
 
     def summary(self, report: Report) -> None:
         """The report as two aligned columns, on standard output."""
+        self.pairs(report.lines())
+
+    def pairs(self, lines: Sequence[tuple[str, str]]) -> None:
+        """(label, text) as two aligned columns, on standard output."""
+        page = _Page()
+        if not page.is_terminal:  # whole lines for whoever reads the pipe
+            width = max((len(label) for label, _ in lines), default=0)
+            for label, text in lines:
+                print(f"{label:<{width}} {text}", flush=True)
+            return
         table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold")
+        table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        for label, value in report.lines():
-            table.add_row(label, value)
-        console = Console()
-        console.print(table, soft_wrap=not console.is_terminal)
+        for label, text in lines:
+            table.add_row(label, text)
+        page.print(table)
+
+    def table(self, names: Sequence[str], rows: Sequence[Sequence[object]], *, wrap: Sequence[str] = ()) -> None:
+        """Rows under a header, on standard output; columns in `wrap` share the room that is left. Numbers to the right."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, name in enumerate(names):
+            is_number = all(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
+            table.add_column(
+                name, justify="right" if is_number else "left", no_wrap=name not in wrap, overflow="ellipsis"
+            )
+        for row in rows:
+            table.add_row(*[_cell(value) for value in row])
+        _Page().print(table)
+
+    def say(self, text: str = "", *, is_heading: bool = False) -> None:
+        """One line, on standard output."""
+        _Page().print(Text(text, style="bold" if is_heading else ""), soft_wrap=True)
+
+
+class _Page(Console):
+    """Standard output without rich's reading of square brackets, which are data here."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False)
+        if not self.is_terminal:
+            self.width = PIPE_WIDTH
 
 
 class _Pace:
@@ -129,6 +166,14 @@ class _Pace:
             return "?"
         seconds = round(rows / self.rows_per_s)
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
 
 
 def _short(number: int) -> str:

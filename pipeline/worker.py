@@ -46,6 +46,7 @@ class Plan:
     transport: TransportSpec = field(default_factory=TransportSpec)
     credentials: Credentials | None = None
     retry_failed: RetryFailed = "transient"
+    asks_unknown_again: bool = False  # a person asked for it, past max_unknown_resends
     run_id: str = ""
     prefix: str = ""
     on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
@@ -145,11 +146,7 @@ class _Partition:
         self._renderer = Renderer(plan.prompt)
         self._columns = list(prompt_columns(plan.prompt))
         self._endpoint = open_endpoint(plan.endpoint)
-        self._replay = (
-            Replay(log, self._endpoint, plan.retry_failed, plan.window.retry.max_unknown_resends)
-            if log is not None
-            else None
-        )
+        self._replay = Replay(log, self._endpoint, plan.retry_failed, self._resends()) if log is not None else None
         self._arrived: deque[list[Outcome]] = deque()
         self._wake = threading.Event()
         self._pieces: dict[int, pa.RecordBatch] = {}
@@ -167,6 +164,9 @@ class _Partition:
         # twice the window keeps it full while this thread renders; the floor serves small windows
         self._most_outstanding = max(2 * plan.window.in_flight * pack_rows, 4 * RENDER_ROWS)
         self._window = loop.call(self._open_window(log, transport))
+
+    def _resends(self) -> int | None:
+        return None if self._plan.asks_unknown_again else self._plan.window.retry.max_unknown_resends
 
     async def _open_window(self, log: ResponseLog | None, transport: Transport | None) -> Window:
         plan = self._plan

@@ -199,6 +199,29 @@ def _merge_key(job: JobFile) -> Iterator[Mistake]:
         yield Mistake(("job", "mode"), "needs [source] key, the columns that identify a row; or use append, overwrite")
 
 
+def _changed_rows(job: JobFile) -> Iterator[Mistake]:
+    if job.source.changed and job.job.mode != "merge":
+        yield Mistake(("source", "changed"), 'needs [job] mode = "merge", which replaces the row that has landed')
+
+
+def _streaming(job: JobFile) -> Iterator[Mistake]:
+    source = job.source
+    if source.trigger is None:
+        if source.change_feed:
+            yield Mistake(("source", "change_feed"), 'needs trigger = "available_now"')
+        return
+    if source.format == "query":
+        yield Mistake(("source", "trigger"), 'does not go with format = "query"; use a table, Delta or files')
+    if source.limit is not None:
+        yield Mistake(("source", "limit"), "does not go with trigger: a stream has no first rows")
+    if source.changed:
+        yield Mistake(("source", "changed"), "does not go with trigger; change_feed tells what changed")
+    if job.job.mode == "overwrite":
+        yield Mistake(("job", "mode"), "overwrite does not go with [source] trigger: each batch would replace the last")
+    if source.change_feed and (job.job.mode != "merge" or source.format not in ("delta", "table")):
+        yield Mistake(("source", "change_feed"), 'needs a Delta source, key, and [job] mode = "merge"')
+
+
 def _merge_format(job: JobFile) -> Iterator[Mistake]:
     if job.job.mode == "merge" and job.sink.format == "parquet":
         yield Mistake(("job", "mode"), 'needs [sink] format = "delta"; Parquet knows append and overwrite')
@@ -251,6 +274,11 @@ RULES: tuple[tuple[tuple[tuple[str, str], ...], Rule], ...] = (
     ((("limits", "max_batch_bytes"), ("limits", "max_request_bytes")), _batch_bytes),
     ((("sink", "format"), ("sink", "path"), ("sink", "table")), _sink_location),
     ((("job", "mode"), ("source", "key")), _merge_key),
+    ((("job", "mode"), ("source", "changed")), _changed_rows),
+    (
+        (*(("source", name) for name in ("trigger", "change_feed", "changed", "limit", "format")), ("job", "mode")),
+        _streaming,
+    ),
     ((("job", "mode"), ("sink", "format")), _merge_format),
     ((("sink", "path"), ("sink", "table"), ("state", "path")), _state_location),
     ((("source", "path"), ("source", "table"), ("sink", "path"), ("sink", "table")), _sink_is_source),

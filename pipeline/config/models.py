@@ -85,6 +85,11 @@ class SourceSection(Section):
     select: Annotated[Columns, Field(min_length=1)] | None = Field(
         default=None, description='columns to keep, like ["name", "doc"]; default all'
     )
+    changed: bool = Field(False, description="true: rows whose prompt inputs changed since they landed are asked again")
+    trigger: Literal["available_now"] | None = Field(
+        None, description="available_now: a stream (delta, parquet, csv, json, table), worked off batch by batch"
+    )
+    change_feed: bool = Field(False, description="true: the changes of a Delta source since the last run; with trigger")
     options: dict[Name, str] = Field(
         default_factory=dict, description='options of Spark\'s reader, all strings, like { header = "true" }'
     )

@@ -10,6 +10,8 @@ from pipeline.journal.lease import is_alive
 from pipeline.journal.segments import ROOT, SUFFIX, Segment, SegmentDamage, read_segment
 from pipeline.storage import Store, StoredFile
 
+_ID_BYTES = 32
+
 
 @dataclass(frozen=True, slots=True)
 class JournalTotals:
@@ -22,6 +24,7 @@ class JournalTotals:
     unknown: int = 0  # sent, without a whole answer: perhaps billed
     requests: int = 0  # distinct
     requests_answered: int = 0
+    rows_answered: int = 0  # with repetitions: above `requests_answered` something was bought twice
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
@@ -85,6 +88,8 @@ class Sums:
             counts["sent"] += 1
             kind = "answered" if summary.is_answered else "unknown" if summary.is_unknown_outcome else "failed"
             counts[kind] += 1
+            if summary.is_answered:
+                counts["rows_answered"] += len(summary.request_ids) // _ID_BYTES
         counts["input_tokens"] += usage.input_tokens or 0
         counts["output_tokens"] += usage.output_tokens or 0
         counts["total_tokens"] += usage.total_tokens or 0

@@ -54,7 +54,7 @@ class DeltaSink:
         table = self._table(spark)
         if table is None:
             return False
-        location = table.detail().select("location").collect()[0][0]
+        location = self._spec.path or table.detail().select("location").collect()[0][0]
         jvm: Any = spark.sparkContext._jvm
         session: Any = spark._jsparkSession
         log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(session, location)

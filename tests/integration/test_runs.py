@@ -12,9 +12,9 @@ from pipeline import run_job
 from pipeline.config import JobFile
 from pipeline.landed import runs_spec
 from pipeline.plans import sink_spec
-from pipeline.sinks import open_sink
 from pipeline.simulator import Simulator, SimulatorSettings, canned_vector
 from pipeline.simulator.handle import Handle
+from pipeline.sinks import open_sink
 from tests.jobs import embedding_sections, make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
@@ -147,9 +147,7 @@ def test_a_query_source_with_where_select_and_limit(spark: SparkSession, tmp_pat
     assert "other" not in table.columns
 
 
-def test_equal_prompts_are_bought_once_and_charged_once(
-    spark: SparkSession, tmp_path: Path, simulator: Handle
-) -> None:
+def test_equal_prompts_are_bought_once_and_charged_once(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
     rows = [{"id": f"k{i}", "doc": f"Text {i % 3}."} for i in range(300)]
     write_source(tmp_path, rows)
     job = make_job(tmp_path, simulator.base_url)
@@ -180,9 +178,7 @@ def test_failed_rows_land_with_their_error(spark: SparkSession, tmp_path: Path, 
     assert landed["k00003"]["attempts"] == 0
 
 
-def test_a_wrong_token_stops_after_one_call_per_worker(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_wrong_token_stops_after_one_call_per_worker(spark: SparkSession, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("sesame-8431")
     write_source(tmp_path, numbered(400))

@@ -1,0 +1,54 @@
+"""Shows what a job's journal holds, and removes old journals: `python -m jobs.journal conf/job.toml`."""
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import PipelineError, Watcher, journal_report, load_job, prune_journals
+
+HELP = """Shows what the journal of a job holds: requests, answers, tokens, bytes and age.
+
+A journal is what a rerun replays instead of buying again. One belongs to one question: change the endpoint name, the
+prompt or the parameters, and a new one begins. Removing a journal loses no results; it only forgets what was answered
+and has not landed.
+"""
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+)([smhdw])", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no age: a number and s, m, h, d or w, like 30d")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+@app.command(help=HELP)
+def main(
+    conf: Annotated[Path, typer.Argument(help="The job file.", metavar="CONF.toml")],
+    prune: Annotated[
+        str | None,
+        typer.Option(
+            help="Remove journals in which nothing was written for this long, like 30d.", metavar="OLDER_THAN"
+        ),
+    ] = None,
+) -> None:
+    """See HELP."""
+    age_s = _seconds(prune) if prune is not None else None
+    try:
+        job = load_job(conf)
+        lines = journal_report(job, time.time()) if age_s is None else prune_journals(job, age_s, time.time())
+    except PipelineError as exc:
+        print(exc, file=sys.stderr)
+        raise typer.Exit(2) from None
+    Watcher().pairs(lines)
+
+
+if __name__ == "__main__":
+    app()

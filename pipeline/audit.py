@@ -1,0 +1,117 @@
+"""Compares the books of a job: source, table, journal, and the endpoint's own bill where there is one."""
+
+from dataclasses import dataclass, field
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from pipeline import plans
+from pipeline.config import JobFile
+from pipeline.errors import SourceError
+from pipeline.journal import JournalTotals, journal_totals
+from pipeline.landing import absolute
+from pipeline.sinks import open_sink
+from pipeline.spark import measure, quoted, read_source
+from pipeline.storage import open_store
+
+
+@dataclass(frozen=True, slots=True)
+class BillFigures:
+    """What an endpoint says it served; with the simulator, its `/bill`."""
+
+    requests: int
+    answers: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class Audit:
+    """Figures as (label, value), and the sentences that say what differs; no sentence means that the books agree."""
+
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+    def compare(self, what: str, ours: int, theirs: int) -> None:
+        """Notes a difference where there is one."""
+        if ours != theirs:
+            self.differences.append(f"{what}: {ours:,} against {theirs:,} ({ours - theirs:+,})")
+
+
+def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None) -> Audit:
+    """The books of all runs of a job. Reads the source and the table, sends nothing."""
+    audit = Audit()
+    state = open_store(absolute(job.state_path))
+    totals = journal_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
+    _journal(audit, totals)
+    _table(audit, job, spark, totals)
+    if bill is not None:
+        _bill(audit, bill, totals)
+    return audit
+
+
+def _journal(audit: Audit, totals: JournalTotals) -> None:
+    unknown = f", {totals.unknown:,} of unknown outcome" if totals.unknown else ""
+    audit.figures.append(
+        ("journal", f"{totals.sent:,} requests sent: {totals.answered:,} answered, {totals.failed:,} refused{unknown}")
+    )
+    audit.figures.append(
+        ("", f"{totals.requests:,} distinct rows asked, {totals.requests_answered:,} of them answered")
+    )
+    audit.figures.append(("", f"{totals.input_tokens:,} tokens in, {totals.output_tokens:,} out"))
+    for damage in totals.damage:
+        audit.differences.append(f"journal: {damage}")
+
+
+def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotals) -> None:
+    key, prefix = job.source.key, job.sink.prefix
+    landed = open_sink(plans.sink_spec(job)).landed(spark)
+    if landed is None:
+        audit.figures.append(("table", "nothing has landed"))
+        return
+    try:
+        source_rows = measure(read_source(spark, plans.source_spec(job)), ()).rows
+        audit.figures.append(("source", f"{source_rows:,} rows"))
+    except SourceError as exc:
+        audit.differences.append(f"source: {exc}")
+        source_rows = None
+    usage = F.col(f"{prefix}usage")
+    row = landed.agg(
+        F.count("*").alias("rows"),
+        F.count(F.col(f"{prefix}error")).alias("failed"),
+        F.coalesce(F.sum(usage["input_tokens"]), F.lit(0)).alias("input"),
+        F.coalesce(F.sum(usage["output_tokens"]), F.lit(0)).alias("output"),
+    ).first()
+    assert row is not None
+    audit.figures.append(
+        ("table", f"{row['rows']:,} rows landed: {row['rows'] - row['failed']:,} answered, {row['failed']:,} failed")
+    )
+    audit.figures.append(("", f"{row['input']:,} tokens in, {row['output']:,} out"))
+    if key:
+        distinct = landed.select(*[F.col(quoted(name)) for name in key]).distinct().count()
+        audit.compare("table: rows and distinct keys", row["rows"], distinct)
+        if source_rows is not None and source_rows > distinct:
+            audit.differences.append(
+                f"table: {source_rows - distinct:,} source rows have not landed; run the job again"
+            )
+    audit.compare("input tokens, table and journal", row["input"], totals.input_tokens)
+    audit.compare("output tokens, table and journal", row["output"], totals.output_tokens)
+    bought_again = totals.rows_answered - totals.requests_answered
+    if bought_again > 0:
+        audit.differences.append(f"journal: {bought_again:,} rows were answered more than once")
+
+
+def _bill(audit: Audit, bill: BillFigures, totals: JournalTotals) -> None:
+    audit.figures.append(
+        (
+            "bill",
+            f"{bill.requests:,} requests, {bill.answers:,} answers, {bill.input_tokens:,} + {bill.output_tokens:,} tokens",
+        )
+    )
+    audit.compare("requests, bill and journal", bill.requests, totals.sent)
+    if totals.unknown:
+        audit.figures.append(
+            ("", f"{totals.unknown:,} requests of unknown outcome: the bill may exceed the journal by as many answers")
+        )
+    audit.compare("input tokens, bill and journal", bill.input_tokens, totals.input_tokens)
+    audit.compare("output tokens, bill and journal", bill.output_tokens, totals.output_tokens)

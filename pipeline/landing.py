@@ -1,0 +1,99 @@
+"""Answers the pending rows and lands them, in the one action that calls."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from pipeline import plans
+from pipeline.board import Board
+from pipeline.config import JobFile
+from pipeline.errors import PipelineError
+from pipeline.pending import Pending, RetryErrors
+from pipeline.prompts import prompt_columns
+from pipeline.report import Report
+from pipeline.sinks import RunKey, Sink
+from pipeline.spark import answered, bucket_count, bucketed, first_line, slots
+from pipeline.storage import Store
+from pipeline.task import BucketTask
+
+Watch = Callable[[Board, int], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A job with everything that it needs open."""
+
+    job: JobFile
+    spark: SparkSession
+    base_url: str
+    state: Store
+    state_path: str
+    sink: Sink
+    journal: str  # name of the journal: the fingerprint, or that of a fresh start
+    watch: Watch
+    retry_errors: RetryErrors | None = None
+
+
+def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands_whole: bool = False) -> None:
+    """Lands what is pending and says in the report how it went. Raises nothing that a run can end with.
+
+    `lands_whole`: rows that were not attempted make the whole landing fail; what was answered stays in the journal.
+    """
+    job, spark = opened.job, opened.spark
+    wanted = job.job.buckets or min(bucket_count(pending.rows, slots(spark)), job.limits.in_flight)
+    buckets = plans.buckets_of_birth(opened.state, opened.journal, wanted)
+    workers = min(buckets, slots(spark))
+    if workers > job.limits.in_flight:
+        report.notes.append(
+            f"[limits] in_flight = {job.limits.in_flight} is less than the {workers} tasks that run at once, each of "
+            "which sends one call at a time; use fewer cores, or a new [state] path"
+        )
+    plan = plans.worker_plan(job, opened.base_url, key.run_id, workers)
+    if opened.retry_errors is not None:
+        plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
+    if lands_whole or pending.mode == "overwrite":
+        plan = replace(plan, on_unfinished="raise")
+    board = Board(opened.state, key.run_id)
+    board.clear()
+    task = BucketTask(plan, opened.state_path, opened.journal, job.state.fsync)
+    names = prompt_columns(plan.prompt)
+    frame = answered(
+        bucketed(pending.frame, names, buckets), task, pending.frame.schema, job.request.task, job.sink.prefix
+    )
+    calling_since_s = time.time()
+    try:
+        with opened.watch(board, pending.rows):
+            opened.sink.land(spark, frame, pending.mode, key)
+        has_landed = True
+    except (PySparkException, PipelineError) as exc:
+        has_landed = opened.sink.has_landed(spark, key)
+        report.stopped = "" if has_landed else _reason(exc)
+    report.calling_s += time.time() - calling_since_s
+    total = board.total()
+    report.rows_replayed += total.rows_replayed
+    report.rows_not_attempted += total.rows_not_attempted
+    if total.stopped:
+        report.stopped, report.stopped_code = (
+            plans.explain_stop(total.stopped_code, total.stopped, job),
+            total.stopped_code,
+        )
+    is_partial = bool(total.rows_not_attempted or total.stopped)
+    report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+
+
+def absolute(path: str) -> str:
+    """Workers may run in another folder than the driver."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _reason(exc: Exception) -> str:
+    """The sentence behind a failed Spark action: the worker's own exception where there is one."""
+    for line in reversed(str(exc).splitlines()):
+        if line.strip().startswith("pipeline.errors."):
+            return line.strip().removeprefix("pipeline.errors.")
+    return f"{type(exc).__name__}: {first_line(exc)}"
