@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.sql import SparkSession
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -17,6 +18,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long versions of the tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Laws are tried with few examples; with --long, with as many as a nightly run can afford."""
+    settings.register_profile("short", max_examples=30, deadline=None)
+    settings.register_profile("long", max_examples=2000, deadline=None)
+    settings.load_profile("long" if config.getoption("--long") else "short")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.endpoints import EndpointSpec, open_endpoint
@@ -70,13 +70,11 @@ def assert_sound(result):
     pa.array([*counters, usage.reasoning_tokens], pa.int64())
 
 
-@settings(max_examples=2000, deadline=None)
 @given(statuses, st.binary(max_size=200))
 def test_no_bytes_make_parse_raise(status, body):
     assert_sound(CHAT.parse(BATCH, HttpResponse(status, body)))
 
 
-@settings(max_examples=2000, deadline=None)
 @given(statuses, answers | json_values)
 def test_no_json_makes_parse_raise(status, answer):
     assert_sound(CHAT.parse(BATCH, HttpResponse(status, json.dumps(answer).encode())))

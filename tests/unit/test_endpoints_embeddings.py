@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
@@ -82,13 +82,11 @@ def assert_sound(result):
             assert len(outcome.response) > 0
 
 
-@settings(max_examples=2000, deadline=None)
 @given(st.sampled_from([200, 200, 400, 422, 429, 500]), st.binary(max_size=200), contracts)
 def test_no_bytes_make_parse_raise(status, body, contract):
     assert_sound(opened(contract).parse(batch_of(2), HttpResponse(status, body)))
 
 
-@settings(max_examples=2000, deadline=None)
 @given(answers | json_values, contracts)
 def test_no_json_makes_parse_raise(answer, contract):
     assert_sound(opened(contract).parse(batch_of(2), HttpResponse(200, json.dumps(answer).encode())))
