@@ -88,6 +88,39 @@ def test_unknown_outcomes_add_up_whatever_counts(merges):
     assert entry.unknown_outcomes == MAX_UNKNOWN
 
 
+@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+def test_a_claim_stays_with_its_request(merges):
+    index = RequestIndex()
+    for number in (1, 2):
+        index.add(key(number), value(0, number))
+    if merges:
+        assert len(index) == 2
+    index.claim([request_id(1), request_id(3)])
+    index.add(key(1), value(0, 7))
+    assert [e.is_claimed if e else None for e in index.lookup([request_id(n) for n in (1, 2, 3)])] == [
+        True,
+        False,
+        None,
+    ]
+    assert len(index) == 2
+    assert [e.is_claimed if e else None for e in index.lookup([request_id(n) for n in (1, 2, 3)])] == [
+        True,
+        False,
+        None,
+    ]
+
+
+@given(entries, entries)
+def test_merging_combines_as_one_by_one(old, new):
+    values = [pack_value(*e[:2], is_final=e[2], is_answered=e[3], unknown_outcomes=e[4]) for e in (old, new)]
+    recent, merged = RequestIndex(), RequestIndex()
+    for each in values:
+        recent.add(key(1), each)
+        merged.add(key(1), each)
+        assert len(merged) == 1
+    assert recent.lookup([request_id(1)]) == merged.lookup([request_id(1)])
+
+
 def test_it_agrees_with_a_dictionary_over_many_merges():
     rng = random.Random(4)
     index = RequestIndex()

@@ -47,6 +47,7 @@ def test_sums_are_over_all_buckets(store):
         unknown=1,
         requests=7,
         requests_answered=5,
+        rows_answered=5,
         input_tokens=30,
         output_tokens=60,
         total_tokens=90,
@@ -57,6 +58,12 @@ def test_sums_are_over_all_buckets(store):
     )
     assert totals.sent == totals.answered + totals.failed + totals.unknown
     assert fingerprints(store) == ["f1", "other"]
+
+
+def test_what_was_bought_twice_shows_in_the_rows_answered(store):
+    write(store, "f1", 0, exchange(1, 2), exchange(2, 3))
+    totals = journal_totals(store, "f1")
+    assert (totals.answered, totals.requests_answered, totals.rows_answered) == (2, 3, 4)
 
 
 def test_a_run_counts_what_it_added(store):
