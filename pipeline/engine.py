@@ -77,6 +77,7 @@ class Tally:
 class _Call:
     batch: Batch
     attempts: Attempts
+    wait_s: float | None = None  # until the next attempt, after a failure that may pass
 
 
 class Window:
@@ -221,6 +222,8 @@ class Window:
             result = read(self._endpoint, batch, response)
         if isinstance(result, Failure):
             call.attempts = call.attempts.after(result.code, sent_at_s)
+            is_retry = result.verdict is Verdict.RETRY
+            call.wait_s = self._policy.wait_s(call.attempts, result, self._clock()) if is_retry else None
         if self._log is not None:
             self._log.append(
                 Exchange(
@@ -233,10 +236,16 @@ class Window:
                     message=result.message if isinstance(result, Failure) else "",
                     run_id=self._settings.run_id,
                     usage=result.usage if isinstance(result, Failure) else total_usage(result),
-                    is_final=not isinstance(result, Failure) or result.verdict is Verdict.REJECT,
+                    is_final=not isinstance(result, Failure) or self._is_last(call, result),
                 )
             )
         return result, latency_ms
+
+    def _is_last(self, call: _Call, failure: Failure) -> bool:
+        """Whether the rows of this exchange end with it."""
+        if failure.verdict is Verdict.RETRY:
+            return call.wait_s is None
+        return failure.verdict is Verdict.REJECT or (failure.verdict is Verdict.SPLIT and len(call.batch) == 1)
 
     def _tagged(self, request: HttpRequest) -> HttpRequest:
         if not self._settings.sends_run_id:
@@ -269,9 +278,8 @@ class Window:
             if self.stopped is not None:
                 self._abandon_ready()
         elif failure.verdict is Verdict.RETRY and self.stopped is None:
-            wait_s = self._policy.wait_s(call.attempts, failure, self._clock())
-            if wait_s is not None:
-                self._waiting[call] = self._loop.call_later(wait_s, self._again, call)
+            if call.wait_s is not None:
+                self._waiting[call] = self._loop.call_later(call.wait_s, self._again, call)
             elif failure.code is ErrorCode.CONNECT_FAILED and not self._has_met_endpoint:
                 self.stop(Failure(Verdict.STOP, failure.code, f"no connection was ever made: {failure.message}"))
                 self._abandon(call.batch.requests)

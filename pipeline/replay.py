@@ -70,7 +70,9 @@ class Replay:
         self._log.claim(ids)
 
     def _asks_again(self, error: RowError, entry: Entry) -> bool:
-        if self._retry_failed == "none" or (self._retry_failed == "transient" and not error.is_retryable):
+        if self._retry_failed == "none" and entry.is_final:  # not final: killed between two attempts
+            return False
+        if self._retry_failed == "transient" and not error.is_retryable:
             return False
         # each unknown outcome may have been billed: past the allowed resends the row stays as it is
         return self._max_unknown_resends is None or entry.unknown_outcomes <= self._max_unknown_resends

@@ -31,6 +31,9 @@ RENDER_ROWS = 512
 EMIT_ROWS = 512
 EMIT_AFTER_S = 1.0
 REPORT_EVERY_S = 1.0
+# Rows of megabytes are rendered a few at a time, and no more of them are taken in than the window needs.
+RENDER_BYTES = 16 * 2**20
+MOST_OPEN_BYTES = 256 * 2**20
 
 BUCKET_COLUMN = "__bucket"
 
@@ -113,8 +116,9 @@ def run_partition(
     partition = _Partition(plan, log, control or NoControl(), loop or process_loop(), transport, clock)
     try:
         for batch in chain([first], iterator):
-            for start in range(0, batch.num_rows, RENDER_ROWS):
-                partition.take(batch.slice(start, RENDER_ROWS))
+            step = _rows_at_once(batch)
+            for start in range(0, batch.num_rows, step):
+                partition.take(batch.slice(start, step))
                 yield from partition.emitted()
                 while partition.is_full:
                     partition.wait()
@@ -127,6 +131,11 @@ def run_partition(
         partition.raise_if_unfinished()
     finally:
         partition.close()
+
+
+def _rows_at_once(batch: pa.RecordBatch) -> int:
+    rows_of_bytes = RENDER_BYTES * batch.num_rows // max(1, batch.nbytes)
+    return int(max(1, min(RENDER_ROWS, rows_of_bytes)))
 
 
 class _Partition:
@@ -151,10 +160,10 @@ class _Partition:
         self._wake = threading.Event()
         self._pieces: dict[int, pa.RecordBatch] = {}
         self._open_rows: dict[int, int] = {}
+        self._open_bytes = 0  # of pieces with rows that have not left
         self._rows_of: dict[str, list[tuple[int, int]]] = {}
         self._finished: list[tuple[int, int, Outcome]] = []
         self._unclaimed: list[str] = []  # settled since the log was last asked
-        self._charged: set[int] = set()
         self._next_piece = 0
         self._last_emit_s = time.monotonic()
         self._last_report_s = 0.0
@@ -190,7 +199,9 @@ class _Partition:
 
     @property
     def is_full(self) -> bool:
-        return self.outstanding >= self._most_outstanding
+        return self.outstanding >= self._most_outstanding or (
+            self._open_bytes >= MOST_OPEN_BYTES and self.outstanding >= self._plan.window.in_flight
+        )
 
     def take(self, piece: pa.RecordBatch) -> None:
         """Renders the rows of a piece; replays what the log answers, submits the rest, once per distinct request."""
@@ -198,6 +209,7 @@ class _Partition:
         self._next_piece += 1
         self._pieces[number] = piece
         self._open_rows[number] = piece.num_rows
+        self._open_bytes += piece.nbytes
         self.progress.rows_in += piece.num_rows
         rows = _values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
         fresh: dict[str, Request] = {}
@@ -268,10 +280,6 @@ class _Partition:
         if self._replay is not None:
             self._unclaimed.extend(outcome.request_id for outcome in outcomes)
         for outcome in outcomes:
-            key = int(outcome.request_id[:16], 16)
-            if outcome.is_replayed and key in self._charged:  # its first row has left with the tokens
-                outcome = replace(outcome, usage=NO_USAGE)
-            self._charged.add(key)
             places = self._rows_of.pop(outcome.request_id)
             self.outstanding -= len(places)
             # the call is charged to one row; rows that share its answer cost nothing
@@ -296,7 +304,8 @@ class _Partition:
     def _forget_row(self, number: int) -> None:
         self._open_rows[number] -= 1
         if not self._open_rows[number]:
-            del self._open_rows[number], self._pieces[number]
+            del self._open_rows[number]
+            self._open_bytes -= self._pieces.pop(number).nbytes
 
     def _to_batch(self, rows: list[tuple[int, int, Outcome]]) -> pa.RecordBatch:
         rows.sort(key=lambda row: row[0])  # rows of one input piece together: one take per piece

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from pipeline import open_session, run_job
@@ -36,17 +37,24 @@ def _buckets(spark: SparkSession, job: JobFile, command: dict[str, Any]) -> dict
 
 
 def _table(spark: SparkSession, job: JobFile, command: dict[str, Any]) -> dict[str, Any]:
-    landed = open_sink(sink_spec(job)).landed(spark)
+    sink = open_sink(sink_spec(job))
+    landed = sink.landed(spark)
+    path = str(job.sink.path)
     runs = open_sink(runs_spec(job)).landed(spark)
     return {
         "rows": []
         if landed is None
         else [[row["id"], row["failed"]] for row in landed.selectExpr("id", "error is not null failed").collect()],
+        "version": None
+        if landed is None
+        else DeltaTable.forPath(spark, path).history(1).first()["version"]
+        if job.sink.format == "delta"
+        else sorted(str(file.relative_to(path)) for file in Path(path).glob("*=*/*.parquet")),
         "runs": [] if runs is None else [[r["run_id"], r["status"]] for r in runs.orderBy("sequence").collect()],
     }
 
 
-_COMMANDS: dict[str, Callable[[SparkSession, JobFile, dict[str, Any]], Any]] = {
+COMMANDS: dict[str, Callable[[SparkSession, JobFile, dict[str, Any]], Any]] = {
     "run": _run,
     "buckets": _buckets,
     "table": _table,
@@ -63,7 +71,7 @@ def main() -> None:
         command = json.loads(line)
         job = make_job(Path(command["folder"]), command["base_url"], **command["sections"])
         try:
-            answer = {"answer": _COMMANDS[command["do"]](spark, job, command)}
+            answer = {"answer": COMMANDS[command["do"]](spark, job, command)}
         except PipelineError as exc:
             answer = {"error": f"{type(exc).__name__}: {exc}"}
         replies.write(json.dumps(answer) + "\n")

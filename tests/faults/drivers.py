@@ -1,5 +1,6 @@
 """The test's side of a driver that may be killed: a process in a session of its own, and a deadline on every wait."""
 
+import contextlib
 import json
 import os
 import queue
@@ -91,20 +92,20 @@ class Driver:
             raise DriverError(reply["error"])
         return reply["answer"]
 
-    def wait_dead(self, timeout_s: float = ANSWER_S) -> None:
-        """Until it has killed itself. Raises AssertionError where it answered instead."""
+    def die(self, command: Mapping[str, Any], timeout_s: float = ANSWER_S) -> None:
+        """Waits until a command has killed it. Raises AssertionError where it answered instead."""
+        self.begin(command)
         try:
             reply = self._get(timeout_s)
         except DriverDied:
+            self.kill()
             return
-        raise AssertionError(f"the driver was to die and answered {reply}")
+        raise AssertionError(f"the driver was to die in {command} and answered {reply}")
 
     def kill(self) -> None:
         """SIGKILL to driver, JVM and executors; the orphaned Python daemons end by themselves or are ended."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(_END_S)
         for process in of_session(self.session_id):
             process.signal(signal.SIGKILL)

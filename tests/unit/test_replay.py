@@ -92,10 +92,16 @@ PASSING = (refused(500), ErrorCode.SERVER_ERROR)
 )
 def test_failed_rows_are_asked_again_by_policy(journal, retry_failed, answer, is_asked):
     response, code = answer
-    journal.append(exchange([A], response))
+    journal.append(exchange([A], response, is_final=True))
     replayed, calls = divided(journal, [A], retry_failed=retry_failed)
     assert list(calls) == ([A.request_id] if is_asked else [])
     assert [o.error.code for o in replayed.values()] == ([] if is_asked else [code])
+
+
+def test_a_row_that_was_killed_between_two_attempts_is_asked_again(journal):
+    journal.append(exchange([A], refused(500)))
+    _, calls = divided(journal, [A], retry_failed="none")
+    assert list(calls) == [A.request_id]
 
 
 @pytest.mark.parametrize("retry_failed", ["transient", "all", "none"])
@@ -141,7 +147,7 @@ def test_a_connection_that_was_never_made_counts_for_nothing(journal):
 
 
 def test_the_tokens_of_an_answer_that_was_no_good_are_on_the_row(journal):
-    journal.append(exchange([X, Y], HttpResponse(200, b"{}"), usage=Usage(7, 0, 7)))
+    journal.append(exchange([X, Y], HttpResponse(200, b"{}"), usage=Usage(7, 0, 7), is_final=True))
     replayed, _ = divided(journal, [X, Y], endpoint=EMBEDDING, retry_failed="none")
     assert [o.error.code for o in replayed.values()] == [ErrorCode.INVALID_RESPONSE] * 2
     assert [o.usage.input_tokens for o in replayed.values()] == [4, 3]
