@@ -98,4 +98,5 @@ def _why_no_session(exc: Exception, log_file: Path) -> str:
     hint = ""
     if "JAVA" in str(exc).upper() or any("java" in line.lower() for line in tail):
         hint = " Spark 4 needs Java 17: install it, or set JAVA_HOME to it."
-    return f"Spark did not start: {str(exc).splitlines()[0] if str(exc) else type(exc).__name__}.{hint} Its log: {log_file}"
+    reason = str(exc).splitlines()[0].rstrip(".") if str(exc) else type(exc).__name__
+    return f"Spark did not start: {reason}.{hint} Its log: {log_file}"
