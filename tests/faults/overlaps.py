@@ -1,0 +1,62 @@
+"""Two drivers and one job: the second is refused while the first one lives, and takes over when it is dead."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.simulator import SimulatorProcess, SimulatorSettings
+from pipeline.simulator.handle import Handle
+from tests.faults.drivers import Driver
+from tests.faults.publishing import Mortal
+from tests.faults.scenarios import Result, Work
+from tests.jobs import numbered
+
+ROWS = 200
+IN_FLIGHT = 8
+_DEADLINE_S = 180.0
+
+
+def overlapping_runs(folder: Path, seed: int, sink: str, second: Mortal, refusal: type[Exception]) -> Result:
+    """The first run is killed in the middle of its calls. `refusal` is what `second.ask` raises for a refused run."""
+    began_s = time.monotonic()
+    draw = random.Random(seed)
+    complaints: list[str] = []
+    with SimulatorProcess(SimulatorSettings(log_requests=True, latency_ms=20, seed=seed)) as simulator:
+        work = Work(
+            folder, simulator, ROWS // 4, job={"buckets": 4}, limits={"in_flight": IN_FLIGHT}, sink={"format": sink}
+        )
+        second.ask(work.command("run"))
+        work.offer(numbered(ROWS))
+        simulator.set_latency(latency_ms=1_500)  # slow enough for a second driver to look around
+        with Driver(folder) as first:
+            first.begin(work.command("run", run_id="first"))
+            _until(simulator, lambda: simulator.bill().requests >= ROWS // 4 + draw.randint(IN_FLIGHT, 4 * IN_FLIGHT))
+            try:
+                report = second.ask(work.command("run", run_id="second"))
+                complaints.append(f"the second run was not refused: {report['status']}")
+            except refusal as exc:
+                if "first" not in str(exc) or f"process {first.session_id}" not in str(exc):
+                    complaints.append(f"the refusal does not name the first run and its process: {exc}")
+            if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
+                complaints.append(f"readers saw {seen} rows while {ROWS // 4} were committed")
+            if first.is_answered():
+                complaints.append("the first run ended before the second one was refused: nothing was shown")
+            first.kill()
+        if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
+            complaints.append(f"after the kill readers saw {seen} rows while {ROWS // 4} were committed")
+        simulator.set_latency(latency_ms=20)
+        report = second.ask(work.command("run", run_id="second"))
+        if report["status"] != "landed":
+            complaints.append(f"the second run ended as {report['status']}: {report['stopped']}")
+        books = work.books(second.ask(work.command("table")))
+        complaints += books.complaints(IN_FLIGHT)
+    return Result(f"overlapping runs, {sink}", seed, 1, books, IN_FLIGHT, time.monotonic() - began_s, complaints)
+
+
+def _until(simulator: Handle, is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + _DEADLINE_S
+    while not is_so():
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"the first run made no calls: {simulator.bill()}")
+        time.sleep(0.05)

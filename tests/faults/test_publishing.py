@@ -1,0 +1,55 @@
+"""A driver dies at each step of publishing: every row is there once afterwards, and no call is made for it."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from pipeline.errors import StateError
+from tests.faults.here import DriverHere
+from tests.faults.overlaps import overlapping_runs
+from tests.faults.publishing import CASES, FEW, Case, publishing
+
+pytestmark = pytest.mark.spark
+
+# Delta's transactions run in the JVM, which an exception in this process does not end.
+_HERE = [case for case in CASES if not case.stop.startswith("delta commit") and case.stop != "delta before the commit"]
+_SHORT = [
+    Case("delta", "append", "delta landed"),
+    Case("delta", "append", "run record written"),
+    Case("delta", "merge", "delta staged for merge"),
+    Case("delta", "overwrite", "delta staged"),
+    Case("parquet", "append", "parquet before the rename"),
+    Case("parquet", "append", "parquet renamed"),
+    Case("parquet", "overwrite", "parquet set aside"),
+]
+
+
+def test_a_driver_that_ends_at_a_step_of_publishing(spark: SparkSession, tmp_path: Path) -> None:
+    result = publishing(tmp_path, 1, _SHORT, lambda: DriverHere(spark))
+    assert result.complaints == []
+
+
+@pytest.mark.long
+def test_a_driver_that_ends_at_any_step_of_publishing(spark: SparkSession, tmp_path: Path) -> None:
+    result = publishing(tmp_path, 2, _HERE, lambda: DriverHere(spark))
+    assert result.complaints == []
+
+
+def test_a_driver_that_is_killed_before_and_after_its_commit(tmp_path: Path) -> None:
+    result = publishing(tmp_path, 3, FEW[:2])
+    assert result.complaints == []
+
+
+@pytest.mark.long
+def test_a_driver_that_is_killed_at_any_step_of_publishing(tmp_path: Path) -> None:
+    result = publishing(tmp_path, 4, CASES)
+    assert result.complaints == []
+
+
+@pytest.mark.parametrize("sink", ["delta", pytest.param("parquet", marks=pytest.mark.long)])
+def test_a_second_run_is_refused_while_the_first_lives_and_takes_over_when_it_is_dead(
+    spark: SparkSession, tmp_path: Path, sink: str
+) -> None:
+    result = overlapping_runs(tmp_path, 5, sink, DriverHere(spark), StateError)
+    assert result.complaints == []
