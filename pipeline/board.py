@@ -58,9 +58,11 @@ class BucketControl:
     def __init__(self, board: Board, bucket: int) -> None:
         self._board = board
         self._bucket = bucket
+        self.journal_damage = 0
 
     def report(self, progress: Progress) -> None:
         """See `Control.report`. A number that cannot be shown is no reason to fail a task that was paid for."""
+        progress.journal_damage = self.journal_damage
         with contextlib.suppress(StateError):
             self._board.publish(self._bucket, progress)
 
@@ -92,6 +94,7 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.rows_failed += part.rows_failed
         total.rows_replayed += part.rows_replayed
         total.rows_not_attempted += part.rows_not_attempted
+        total.journal_damage += part.journal_damage
         total.in_flight += 0 if part.is_finished else part.in_flight
         total.tally.sent += part.tally.sent
         total.tally.answered += part.tally.answered

@@ -75,6 +75,11 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
+    if total.journal_damage:
+        report.notes.append(
+            f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
+            "python -m jobs.journal shows where"
+        )
     report.rows_replayed += total.rows_replayed
     report.rows_not_attempted += total.rows_not_attempted
     if total.stopped:

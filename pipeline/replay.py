@@ -33,6 +33,10 @@ class ResponseLog(ExchangeLog, Protocol):
         """Notes that rows have taken the usage of these requests."""
         ...
 
+    def is_held(self) -> bool:
+        """False once another attempt of the bucket has taken over."""
+        ...
+
 
 class Replay:
     """Divides requests into those that the log answers and those that must be called."""

@@ -39,7 +39,9 @@ class BucketTask:
             run_id=self.plan.run_id,
             attempt=f"{os.getpid()}-{uuid.uuid4().hex[:12]}",
             fsync=self.fsync,
+            on_corrupt="skip",  # what is damaged is asked again and reported; the rest still answers
         )
+        control.journal_damage = sum(damage.kind == "corrupt" for damage in journal.damage)
         try:
             yield from run_partition(chain([first], batches), self.plan, log=journal, control=control)
         finally:

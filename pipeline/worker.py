@@ -17,7 +17,7 @@ from pipeline import columns
 from pipeline.auth import Credentials
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.engine import Tally, Window, WindowSettings
-from pipeline.errors import ErrorCode, JobStopped, Verdict
+from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
 from pipeline.loop import LoopThread, process_loop
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
@@ -65,6 +65,7 @@ class Progress:
     rows_replayed: int = 0
     rows_not_attempted: int = 0
     in_flight: int = 0
+    journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
     stopped: str = ""
     stopped_code: str = ""
@@ -155,6 +156,7 @@ class _Partition:
         self._renderer = Renderer(plan.prompt)
         self._columns = list(prompt_columns(plan.prompt))
         self._endpoint = open_endpoint(plan.endpoint)
+        self._log = log
         self._replay = Replay(log, self._endpoint, plan.retry_failed, self._resends()) if log is not None else None
         self._arrived: deque[list[Outcome]] = deque()
         self._wake = threading.Event()
@@ -332,6 +334,8 @@ class _Partition:
         if now_s - self._last_report_s < REPORT_EVERY_S:
             return
         self._last_report_s = now_s
+        if self._log is not None and not self._log.is_held():
+            raise LeaseLost("another attempt of this bucket has taken over; this one stops calling")
         reason = self._control.stop_reason()
         if reason is not None and self._window.stopped is None:
             self._loop.post(self._window.stop, _stop(reason))

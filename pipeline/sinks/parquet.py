@@ -71,6 +71,8 @@ class ParquetSink:
         """See `Sink.land`. A staging path is used by one attempt only: Spark's committer publishes a dead one's files."""
         if self.has_landed(spark, run):
             return
+        if mode == "overwrite":
+            self._put_back(spark)
         attempt = Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
         frame.drop(self._run_column).write.parquet(attempt.path)
         published = Folder(spark, self._published(run))
@@ -87,6 +89,15 @@ class ParquetSink:
                 aside = Folder(spark, f"{self._path}/{_REPLACED}/{run.run_id}/{name}")
                 aside.delete()
                 Folder(spark, f"{self._path}/{name}").rename_to(aside)
+
+    def _put_back(self, spark: SparkSession) -> None:
+        """What a driver set aside that died before it published; of one that did publish only this was left to do."""
+        for run_id in Folder(spark, f"{self._path}/{_REPLACED}").children():
+            aside = Folder(spark, f"{self._path}/{_REPLACED}/{run_id}")
+            if not Folder(spark, f"{self._path}/{self._run_folder}{run_id}").exists():
+                for name in aside.children():
+                    Folder(spark, f"{aside.path}/{name}").rename_to(Folder(spark, f"{self._path}/{name}"))
+            aside.delete()
 
     def _runs(self, spark: SparkSession) -> list[str]:
         return [name for name in Folder(spark, self._path).children() if name.startswith(self._run_folder)]

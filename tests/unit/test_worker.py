@@ -525,6 +525,7 @@ def test_a_journal_that_cannot_be_written_raises_and_sends_no_more(loop, open_jo
 
     class Closed:
         lookup, read, append = journal.lookup, journal.read, journal.append
+        claim, is_held = journal.claim, lambda self: True
 
     fake = Fake()
     with pytest.raises(StateError):
