@@ -22,8 +22,8 @@ _DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 _REDACTED = r"(?i)secret|password|token|access[.]?key|credential|api[._-]?key|authorization|bearer"
 
 
-# Of a run of a minute, half the CPU is the JVM compiling code that then hardly runs: on 2 cores the quick start took 52
-# instead of 93 CPU seconds with these. A run of many minutes wants the optimising compiler back.
+# Much of a run of a minute is the JVM optimising code that then hardly runs: the quick start's two jobs took 52 CPU
+# seconds with these and 93 without (2 busy cores, one run each). A run of many minutes wants the optimising compiler.
 SHORT_RUN = {"spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 
