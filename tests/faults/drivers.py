@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pyspark
+
 from tests.faults.processes import of_session
 
 # A start of Spark takes 8 s of CPU; on a machine that others use it has been seen to take a minute.
@@ -21,6 +23,17 @@ ANSWER_S = 600.0
 _END_S = 20.0
 _CHECKOUT = Path(__file__).parents[2]
 _SETTINGS = {"spark.default.parallelism": "2", "spark.sql.shuffle.partitions": "2"}
+
+
+def _spark_home(folder: Path) -> str:
+    """The installed Spark by links: the workers of a local cluster write into their Spark's home."""
+    home = folder / "spark-home"
+    home.mkdir(exist_ok=True)
+    installed = Path(pyspark.__file__).parent
+    for name in ("bin", "jars", "python"):
+        if (installed / name).exists():
+            (home / name).symlink_to(installed / name)
+    return str(home)
 
 
 class DriverDied(Exception):
@@ -47,14 +60,15 @@ class Driver:
                 **os.environ,
                 "SPARK_MASTER": master,
                 "SPARK_DRIVER_MEMORY": "1g",
-                "SPARK_WORKER_DIR": str(folder / "work"),
+                **({"SPARK_HOME": _spark_home(folder)} if master.startswith("local-cluster") else {}),
                 "PYSPARK_PYTHON": sys.executable,
                 "PYTHONPATH": os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")])),
             },
             start_new_session=True,
         )
         self._replies: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> "Driver":
         self._get(START_S)
@@ -109,7 +123,11 @@ class Driver:
         self._process.wait(_END_S)
         for process in of_session(self.session_id):
             process.signal(signal.SIGKILL)
-        self._log.close()
+        self._reader.join(_END_S)
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

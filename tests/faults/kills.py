@@ -63,11 +63,14 @@ class Killer:
             groups = self._groups(workers)
             at_simulator = self.simulator.bill().in_flight
             self._drain()
-            candidates = [(executor, group) for executor, group in groups if (self._held_by(group))]
+            counted = [(executor, group, self._count(self._held_by(group))) for executor, group in groups]
+            candidates = [(executor, group, lost) for executor, group, lost in counted if any(lost.values())]
             if not candidates:
                 return False
-            executor, group = draw.choice(candidates)
-            in_flight = self._count(self._held_by(group))
+            executor, group, lost = draw.choice(candidates)
+            in_flight = sum(lost.values())
+            for bucket, calls in lost.items():
+                self._lost[bucket] = self._lost.get(bucket, 0) + calls
             (executor or group[0]).signal(signal.SIGKILL)
             if executor is not None:
                 time.sleep(_HANG_UP_S)
@@ -113,20 +116,19 @@ class Killer:
             self._check(until_s)
             time.sleep(_POLL_S)
 
-    def _count(self, buckets: Sequence[int]) -> int:
-        """Calls of these buckets that are on the bill, not in the journal, and not of an earlier kill."""
+    def _count(self, buckets: Sequence[int]) -> dict[int, int]:
+        """Calls per bucket that are on the bill, not in the journal, and not of an earlier kill."""
         received = self.simulator.texts().received
-        total = 0
+        lost = {}
         for bucket in buckets:
             written = journaled(self.store, self.fingerprint, bucket)
-            lost = sum(
+            missing = sum(
                 times - written[request_id]
                 for digest, times in received.items()
                 if self.bucket_of[request_id := self.known[digest]] == bucket
             )
-            total += lost - self._lost.get(bucket, 0)
-            self._lost[bucket] = lost
-        return total
+            lost[bucket] = missing - self._lost.get(bucket, 0)
+        return lost
 
     @staticmethod
     def _check(until_s: float) -> None:

@@ -14,6 +14,18 @@ def test_killed_python_workers_cost_what_was_in_flight(tmp_path: Path) -> None:
     assert result.complaints == [], f"seed {result.seed}: {result}"
 
 
+def test_a_killed_executor_costs_what_was_in_flight(tmp_path: Path) -> None:
+    result = killed_tasks(tmp_path, 1, victim="executor", rows=1_000, kills=1, deadline_s=170)
+    assert result.complaints == [], f"seed {result.seed}: {result}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+def test_twenty_killed_executors_over_thirty_thousand_rows(tmp_path: Path, seed: int) -> None:
+    result = killed_tasks(tmp_path, seed, victim="executor", rows=30_000, kills=20)
+    assert result.complaints == [], f"seed {result.seed}: {result}"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 def test_fifty_killed_python_workers_over_thirty_thousand_rows(tmp_path: Path, seed: int) -> None:

@@ -6,9 +6,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from pipeline.errors import StateError
+from pipeline.simulator import SimulatorProcess, SimulatorSettings, marker
 from tests.faults.here import DriverHere
 from tests.faults.overlaps import overlapping_runs
 from tests.faults.publishing import CASES, FEW, Case, publishing
+from tests.faults.scenarios import Work
+from tests.jobs import numbered
 
 pytestmark = pytest.mark.spark
 
@@ -16,10 +19,8 @@ pytestmark = pytest.mark.spark
 _HERE = [case for case in CASES if not case.stop.startswith("delta commit") and case.stop != "delta before the commit"]
 _SHORT = [
     Case("delta", "append", "delta landed"),
-    Case("delta", "append", "run record written"),
     Case("delta", "merge", "delta staged for merge"),
     Case("delta", "overwrite", "delta staged"),
-    Case("parquet", "append", "parquet before the rename"),
     Case("parquet", "append", "parquet renamed"),
     Case("parquet", "overwrite", "parquet set aside"),
 ]
@@ -28,6 +29,19 @@ _SHORT = [
 def test_a_driver_that_ends_at_a_step_of_publishing(spark: SparkSession, tmp_path: Path) -> None:
     result = publishing(tmp_path, 1, _SHORT, lambda: DriverHere(spark))
     assert result.complaints == []
+
+
+def test_an_overwrite_that_fails_after_one_that_died_leaves_the_old_rows(spark: SparkSession, tmp_path: Path) -> None:
+    with SimulatorProcess(SimulatorSettings(log_requests=True)) as simulator:
+        work = Work(tmp_path, simulator, 20, job={"mode": "overwrite", "buckets": 2}, sink={"format": "parquet"})
+        driver = DriverHere(spark)
+        driver.ask(work.command("run"))
+        work.offer(numbered(30))
+        driver.die(work.command("run", die_at="parquet set aside"))
+        assert driver.ask(work.command("table"))["rows"] == []
+        work.offer([*numbered(30), {"id": "stop", "doc": marker("quota_exhausted")}])
+        assert driver.ask(work.command("run"))["status"] == "failed"
+        assert len(driver.ask(work.command("table"))["rows"]) == 20
 
 
 @pytest.mark.long
