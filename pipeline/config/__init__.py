@@ -1,5 +1,6 @@
 """The job file: what a person may write, checked before anything is read or sent."""
 
+from pipeline.config.endpoints_file import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
 from pipeline.config.job_file import JobFile
 from pipeline.config.load import job_from_mapping, load_job
 from pipeline.config.models import (
@@ -22,15 +23,19 @@ __all__ = [
     "AuthTable",
     "EmbeddingSection",
     "EndpointSection",
+    "EndpointsFile",
     "JobFile",
     "JobSection",
     "LimitsSection",
+    "NamedEndpointTable",
     "RequestSection",
     "RetrySection",
     "SinkSection",
     "SourceSection",
     "StateSection",
+    "endpoints_from_mapping",
     "job_from_mapping",
+    "load_endpoints",
     "load_job",
     "parse_reference",
 ]

@@ -22,7 +22,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> JobFile:
 
     Raises ConfigError with one line per mistake; no line ever shows a secret.
     """
-    return job_from_mapping(_read(Path(path)), str(path), overrides)
+    return job_from_mapping(read_toml(path), str(path), overrides)
 
 
 def job_from_mapping(mapping: Mapping[str, Any], origin: str, overrides: Sequence[str] = ()) -> JobFile:
@@ -80,10 +80,11 @@ def _without(table: Any, section: str, wrong: set[Location]) -> Any:
     return {key: value for key, value in table.items() if (section, key) not in wrong}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError that names the line and never shows the text."""
     try:
         # files written on Windows may open with a byte order mark, which TOML does not know
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         reason = "there is no such file"
     except OSError as exc:

@@ -63,10 +63,11 @@ def _to_mistake(error: ErrorDetails) -> Mistake:
     allowed = f" ({field.description})" if field and field.description else ""
     if kind == "missing":
         return Mistake(location, f"is missing{allowed}", has_value=False)
-    return Mistake(location, _reason(error) + allowed)
+    return Mistake(location, reason(error) + allowed)
 
 
-def _reason(error: ErrorDetails) -> str:
+def reason(error: ErrorDetails) -> str:
+    """What the value must be, without the value."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("literal_error", "enum"):
         return f"must be {context['expected']}"

@@ -1,0 +1,160 @@
+"""Endpoints by name: what the endpoints file says, then the workspace that the environment names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.auth import Credentials
+from pipeline.batching import PackLimits
+from pipeline.config import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
+from pipeline.errors import ConfigError
+from pipeline.records import Api, Task
+from pipeline.retry import RetrySettings
+from pipeline.transports import TransportSpec
+from pipeline.vectors import EmbeddingContract
+from pipeline.version import VERSION
+
+# Databricks' own embedding models by what their names contain; every other endpoint of a workspace is taken for chat.
+_EMBEDDING_WORDS = ("embedding", "gte-", "bge-")
+_BATCH_ROWS = {"databricks": 150, "openai": 128}  # wire_formats 1.8: at most 150; OpenAI takes 2,048, but slowly
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEndpoint:
+    """One endpoint as a function call uses it; holds references to secrets, never secrets."""
+
+    name: str
+    task: Task
+    model: str
+    api: Api
+    base_url: str
+    in_flight: int = 256  # of the whole query
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    credentials: Credentials | None = None
+    pack: PackLimits = field(default_factory=PackLimits)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    contract: EmbeddingContract | None = None
+    transport_kind: str = "reqwest"
+    transport: TransportSpec = field(default_factory=TransportSpec)
+    max_request_bytes: int = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The endpoints that a session knows."""
+
+    endpoints: Mapping[str, NamedEndpoint] = field(default_factory=dict)
+    default_endpoint: str | None = None
+    default_embedding_endpoint: str | None = None
+    origin: str = "no endpoints file"
+
+    def find(self, name: str, environment: Mapping[str, str] | None = None) -> NamedEndpoint:
+        """The endpoint of this name; where the file has none, a serving endpoint at DATABRICKS_HOST.
+
+        Raises ConfigError that lists what is known.
+        """
+        found = self.endpoints.get(name)
+        if found is not None:
+            return found
+        variables = os.environ if environment is None else environment
+        if name and variables.get("DATABRICKS_HOST"):
+            return _of_workspace(name, variables["DATABRICKS_HOST"])
+        known = ", ".join(sorted(self.endpoints)) or "none"
+        raise ConfigError(
+            f"the endpoint {name!r} is unknown. Known in {self.origin}: {known}; DATABRICKS_HOST is not set"
+        )
+
+    def default(self, task: Task, configured: str | None = None) -> NamedEndpoint:
+        """The endpoint of functions that name none: as configured for the session, else by the file."""
+        is_chat = task is Task.CHAT
+        name = configured or (self.default_endpoint if is_chat else self.default_embedding_endpoint)
+        key = "default_endpoint" if is_chat else "default_embedding_endpoint"
+        if name is None:
+            raise ConfigError(
+                f"no {task} endpoint is the default: set spark.conf pipeline.ai.{key}, or {key} in the file"
+            )
+        endpoint = self.find(name)
+        if endpoint.task is not task:
+            raise ConfigError(f"{key} = {name}: is of kind {endpoint.task}, not {task}")
+        return endpoint
+
+
+def open_catalog(source: str | Mapping[str, Any] | None) -> Catalog:
+    """The catalog of a TOML file, of nested tables, or an empty one. Raises ConfigError."""
+    if source is None:
+        return Catalog()
+    if isinstance(source, Mapping):
+        return _catalog(endpoints_from_mapping(source, "endpoints"), "endpoints")
+    return _catalog(load_endpoints(source), source)
+
+
+def _catalog(file: EndpointsFile, origin: str) -> Catalog:
+    return Catalog(
+        {name: _named(name, table) for name, table in file.endpoints.items()},
+        file.default_endpoint,
+        file.default_embedding_endpoint,
+        origin,
+    )
+
+
+def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
+    limits, retry, embedding = table.limits, table.retry, table.embedding
+    is_embedding = table.kind == "embedding"
+    return NamedEndpoint(
+        name,
+        Task(table.kind),
+        table.model or name,
+        table.api,
+        table.base_url,
+        in_flight=limits.in_flight,
+        parameters=dict(table.parameters),
+        credentials=Credentials.parse(table.auth.scheme, table.auth.secret) if table.auth else None,
+        pack=PackLimits(
+            limits.max_batch_rows or _BATCH_ROWS[table.api], limits.max_batch_tokens, limits.max_batch_bytes
+        )
+        if is_embedding
+        else PackLimits(),
+        retry=RetrySettings(
+            max_attempts=retry.max_attempts,
+            base_s=retry.base_s,
+            max_wait_s=retry.max_wait_s,
+            deadline_s=retry.deadline_s,
+            max_unknown_resends=retry.max_unknown_resends,
+            max_invalid_resends=retry.max_invalid_resends,
+        ),
+        contract=EmbeddingContract(
+            normalization=embedding.normalization,
+            tolerance=embedding.tolerance,
+            dimensions=embedding.dimensions,
+            finite=embedding.finite,
+            non_zero=embedding.non_zero,
+            model=embedding.model,
+        )
+        if is_embedding
+        else None,
+        transport_kind=table.transport,
+        transport=TransportSpec(
+            timeout_s=table.timeout_s,
+            connect_timeout_s=table.connect_timeout_s,
+            read_timeout_s=table.read_timeout_s,
+            max_response_bytes=table.max_response_bytes or (64 if is_embedding else 16) * _MIB,
+            ca_bundle=os.path.abspath(table.ca_bundle) if table.ca_bundle else None,
+            user_agent=f"spark-ai-query/{VERSION}",
+        ),
+        max_request_bytes=limits.max_request_bytes,
+    )
+
+
+def _of_workspace(name: str, host: str) -> NamedEndpoint:
+    """A serving endpoint of the workspace, with the token that the environment of the workers holds."""
+    kind = "embedding" if any(word in name.lower() for word in _EMBEDDING_WORDS) else "chat"
+    table = {
+        "kind": kind,
+        "api": "databricks",
+        "base_url": host if "://" in host else f"https://{host}",
+        "auth": {"scheme": "bearer", "secret": "env:DATABRICKS_TOKEN"},
+    }
+    file = endpoints_from_mapping({"endpoints": {name: table}}, "DATABRICKS_HOST")
+    return _named(name, file.endpoints[name])
