@@ -1,6 +1,7 @@
 """Answers the pending rows and lands them, in the one action that calls."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,6 +21,9 @@ from pipeline.sinks import RunKey, Sink
 from pipeline.spark import answered, bucket_count, bucketed, first_line, slots
 from pipeline.storage import Store
 from pipeline.task import BucketTask
+
+# The last line of a Python traceback inside Spark's error text.
+_RAISED = re.compile(r"^(?:[a-z_][\w.]*\.)?([A-Z]\w+): (.+)$", re.MULTILINE)
 
 Watch = Callable[[Board, int], AbstractContextManager[None]]
 
@@ -98,7 +102,7 @@ def absolute(path: str) -> str:
 
 def _reason(exc: Exception) -> str:
     """The sentence behind a failed Spark action: the worker's own exception where there is one."""
-    for line in reversed(str(exc).splitlines()):
-        if line.strip().startswith("pipeline.errors."):
-            return line.strip().removeprefix("pipeline.errors.")
+    raised = _RAISED.findall(str(exc))
+    if raised:
+        return f"{raised[-1][0]}: {raised[-1][1]}"[:500]
     return f"{type(exc).__name__}: {first_line(exc)}"

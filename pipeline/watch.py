@@ -147,6 +147,9 @@ class _Pace:
         total = board.total()
         done = total.rows_done
         now_s = time.monotonic()
+        if not total.rows_in:  # Spark reads and shuffles the source first; the pace begins with the first row
+            self._points = [(now_s, 0)]
+            return 0, "starting"
         self._points = [*[p for p in self._points if now_s - p[0] < 15][-60:], (now_s, done)]
         first_s, first_done = self._points[0]
         self.rows_per_s = (done - first_done) / (now_s - first_s) if now_s > first_s else 0.0

@@ -41,6 +41,8 @@ def spark() -> Iterator[SparkSession]:
     from pipeline import open_session
 
     os.environ["SPARK_MASTER"] = "local[2,4]"
-    session = open_session("tests", settings={"spark.default.parallelism": "2", "spark.sql.shuffle.partitions": "2"})
+    session = open_session(
+        "tests", is_short=True, settings={"spark.default.parallelism": "2", "spark.sql.shuffle.partitions": "2"}
+    )
     yield session
     session.stop()
