@@ -1,0 +1,133 @@
+"""From outcomes to the column that a function returns: plain, in the envelope, or with details. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.conditions import AiFunctionError
+from pipeline.records import Outcome
+from pipeline.result_types import NotOfType, json_text, parse, unfenced
+
+Reading = Literal["text", "json", "json_object", "typed", "typed_or_null", "label", "vector"]
+
+_USAGE = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
+_DETAILS: tuple[tuple[str, pa.DataType], ...] = (
+    ("usage", pa.struct([(name, pa.int64()) for name in _USAGE])),
+    ("finish_reason", pa.string()),
+    ("model", pa.string()),
+    ("attempts", pa.int32()),
+    ("request_id", pa.string()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSpec:
+    """What a call returns; `kind` is T.
+
+    `typed_or_null` and `label` give null where the answer fits no value, the others fail the row.
+    """
+
+    kind: pa.DataType
+    reading: Reading = "text"
+    labels: tuple[str, ...] = ()
+    fails: bool = True
+    has_details: bool = False
+
+    @property
+    def is_struct(self) -> bool:
+        """Whether T comes in STRUCT<result: T, errorMessage: STRING, ...>."""
+        return self.has_details or not self.fails
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One finished row; all None for a NULL request."""
+
+    value: Any = None
+    message: str | None = None
+    outcome: Outcome | None = None
+
+
+def result_type(spec: ResultSpec) -> pa.DataType:
+    """The type of the whole column."""
+    if not spec.is_struct:
+        return spec.kind
+    fields = [("result", spec.kind), ("errorMessage", pa.string())]
+    return pa.struct([*fields, *(_DETAILS if spec.has_details else ())])
+
+
+def value_of(response: Any, spec: ResultSpec) -> Any:
+    """The answer as T. Raises AiFunctionError where it does not fit; the message shows nothing of it."""
+    if spec.reading in ("text", "vector"):
+        return response
+    try:
+        if spec.reading == "label":
+            return _label(response, spec.labels)
+        if spec.reading in ("json", "json_object"):
+            return json_text(response, is_object=spec.reading == "json_object")
+        return parse(response, spec.kind)
+    except NotOfType as exc:
+        if spec.reading == "typed_or_null":
+            return None
+        word = "COLUMNS" if exc.is_columns else "CAST"
+        raise AiFunctionError(f"AI_FUNCTION_HTTP_PARSE_{word}_ERROR", f"{exc}.") from None
+
+
+def to_array(cells: Sequence[Cell], spec: ResultSpec) -> pa.Array:
+    """The column of these rows, of `result_type(spec)`."""
+    values = [cell.value for cell in cells]
+    result = _vectors(values, spec.kind) if spec.reading == "vector" else pa.array(values, type=spec.kind)
+    if not spec.is_struct:
+        return result
+    arrays = [result, pa.array([cell.message for cell in cells], type=pa.string())]
+    if spec.has_details:
+        details = [_details(cell.outcome) for cell in cells]
+        arrays += [pa.array([row[name] for row in details], type=kind) for name, kind in _DETAILS]
+    return pa.StructArray.from_arrays(arrays, fields=list(result_type(spec)))
+
+
+def _vectors(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Lists of floats without a Python object per number."""
+    lengths = [0 if value is None else len(value) for value in values]
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    present = [value for value in values if value is not None]
+    flat = np.concatenate(present).astype(np.float32, copy=False) if present else np.empty(0, np.float32)
+    mask = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=kind, mask=mask)
+
+
+def _details(outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        return {name: None for name, _ in _DETAILS}
+    usage = {name: getattr(outcome.usage, name) for name in _USAGE}
+    return {
+        "usage": usage,
+        "finish_reason": outcome.finish_reason,
+        "model": outcome.model,
+        "attempts": outcome.attempts,
+        "request_id": outcome.request_id,
+    }
+
+
+def _label(text: str, labels: Sequence[str]) -> str | None:
+    """The label that the answer names, bare or as the only field of an object; None for any other."""
+    try:
+        told = _bare(text)
+    except NotOfType:
+        return None
+    by_name = {label.casefold(): label for label in labels}
+    return by_name.get(told.strip().strip("\"'.").casefold())
+
+
+def _bare(text: str) -> str:
+    try:
+        inner = json_text(text, is_object=True)
+    except NotOfType:
+        return unfenced(text)
+    values = [value for _, value in parse(inner, pa.map_(pa.string(), pa.string()))]
+    if len(values) != 1 or values[0] is None:
+        raise NotOfType("the answer names no label")
+    return str(values[0])
