@@ -1,7 +1,7 @@
 """The values that travel between the modules: frozen, picklable, without behaviour beyond their own arithmetic. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -131,8 +131,19 @@ class Outcome:
         self, *, attempts: int, latency_ms: float | None, completed_at_s: float, is_replayed: bool = False
     ) -> "Outcome":
         """The same outcome, stamped by the engine."""
-        return replace(
-            self, attempts=attempts, latency_ms=latency_ms, completed_at_s=completed_at_s, is_replayed=is_replayed
+        return Outcome(  # spelt out: `replace` looks the fields up each time, and this runs for every row
+            self.request_id,
+            self.response,
+            self.error,
+            self.usage,
+            self.finish_reason,
+            self.model,
+            self.norm,
+            self.is_normalized,
+            attempts,
+            latency_ms,
+            completed_at_s,
+            is_replayed,
         )
 
 

@@ -31,6 +31,9 @@ RENDER_ROWS = 512
 EMIT_ROWS = 512
 EMIT_AFTER_S = 1.0
 REPORT_EVERY_S = 1.0
+# The two threads share one interpreter lock: waking the other one for every answer costs more than the answer.
+WAKE_AFTER = 128
+WAKE_AFTER_S = 0.05
 # Rows of megabytes are rendered a few at a time, and no more of them are taken in than the window needs.
 RENDER_BYTES = 16 * 2**20
 MOST_OPEN_BYTES = 256 * 2**20
@@ -195,7 +198,8 @@ class _Partition:
 
     def _arrive(self, outcomes: list[Outcome]) -> None:
         self._arrived.append(outcomes)
-        self._wake.set()
+        if len(self._arrived) >= WAKE_AFTER:
+            self._wake.set()
 
     # -- on the calling thread
 
@@ -249,7 +253,7 @@ class _Partition:
 
     def wait(self) -> None:
         """Until something finished, or a short while."""
-        self._wake.wait(0.1)
+        self._wake.wait(WAKE_AFTER_S)
         self._tick()
 
     def emitted(self, everything: bool = False) -> Iterator[pa.RecordBatch]:
