@@ -7,6 +7,7 @@ from pipeline.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from pipeline.audit import BillFigures, audit_job
+    from pipeline.conditions import AiFunctionError
     from pipeline.config import JobFile, job_from_mapping, load_job
     from pipeline.errors import (
         ConfigError,
@@ -17,14 +18,31 @@ if TYPE_CHECKING:
         SourceError,
         StateError,
     )
+    from pipeline.functions import ai_query
     from pipeline.landed import landed_table
     from pipeline.report import Report
     from pipeline.run import run_job
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
+    from pipeline.siblings import (
+        ai_analyze_sentiment,
+        ai_classify,
+        ai_count_tokens,
+        ai_embed,
+        ai_extract,
+        ai_filter,
+        ai_fix_grammar,
+        ai_gen,
+        ai_mask,
+        ai_similarity,
+        ai_summarize,
+        ai_translate,
+    )
+    from pipeline.sql_functions import register
     from pipeline.watch import Watcher
 
 __all__ = [
+    "AiFunctionError",
     "BillFigures",
     "ConfigError",
     "ErrorCode",
@@ -37,6 +55,19 @@ __all__ = [
     "StateError",
     "Watcher",
     "__version__",
+    "ai_analyze_sentiment",
+    "ai_classify",
+    "ai_count_tokens",
+    "ai_embed",
+    "ai_extract",
+    "ai_filter",
+    "ai_fix_grammar",
+    "ai_gen",
+    "ai_mask",
+    "ai_query",
+    "ai_similarity",
+    "ai_summarize",
+    "ai_translate",
     "audit_job",
     "job_from_mapping",
     "journal_report",
@@ -44,10 +75,31 @@ __all__ = [
     "load_job",
     "open_session",
     "prune_journals",
+    "register",
     "run_job",
 ]
 
 _HOMES = {
+    "AiFunctionError": "conditions",
+    "ai_query": "functions",
+    **dict.fromkeys(
+        (
+            "ai_analyze_sentiment",
+            "ai_classify",
+            "ai_count_tokens",
+            "ai_embed",
+            "ai_extract",
+            "ai_filter",
+            "ai_fix_grammar",
+            "ai_gen",
+            "ai_mask",
+            "ai_similarity",
+            "ai_summarize",
+            "ai_translate",
+        ),
+        "siblings",
+    ),
+    "register": "sql_functions",
     "BillFigures": "audit",
     "audit_job": "audit",
     "journal_report": "shelf",

@@ -94,7 +94,8 @@ def _vectors(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     lengths = [0 if value is None else len(value) for value in values]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     present = [value for value in values if value is not None]
-    flat = np.concatenate(present).astype(np.float32, copy=False) if present else np.empty(0, np.float32)
+    width = np.float64 if pa.types.is_float64(kind.value_type) else np.float32
+    flat = np.concatenate(present).astype(width, copy=False) if present else np.empty(0, width)
     mask = pa.array([value is None for value in values], pa.bool_())
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=kind, mask=mask)
 

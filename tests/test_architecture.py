@@ -18,21 +18,13 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        "batching",
-        "columns",
-        "conditions",
-        "config",
-        "model_parameters",
-        "prompts",
-        "result_types",
-        "retry",
-        "tokens",
-        "vectors",
+        *("arguments", "batching", "columns", "conditions", "config", "model_parameters", "prompts", "result_types"),
+        *("retry", "tokens", "vectors"),
     },
     2: {"endpoints", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
     4: {"board", "catalog", "column_worker", "engine", "loop", "replay", "runs", "task", "worker"},
-    5: {"guard", "session", "simulator", "sinks", "spark"},
+    5: {"functions", "guard", "session", "siblings", "simulator", "sinks", "spark", "sql_functions"},
     6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

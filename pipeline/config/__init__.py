@@ -2,7 +2,7 @@
 
 from pipeline.config.endpoints_file import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
 from pipeline.config.job_file import JobFile
-from pipeline.config.load import job_from_mapping, load_job
+from pipeline.config.load import job_from_mapping, load_job, read_toml
 from pipeline.config.models import (
     EMBEDDED,
     AuthTable,
@@ -38,4 +38,5 @@ __all__ = [
     "load_endpoints",
     "load_job",
     "parse_reference",
+    "read_toml",
 ]
