@@ -3,11 +3,12 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.simulator import SimulatorProcess, SimulatorSettings
+from tests.faults.books import Books
 from tests.faults.drivers import Driver
 from tests.faults.scenarios import Result, Work
 from tests.faults.stops import STOPS
@@ -77,6 +78,7 @@ class _Try:
     case: Case
     work: Work
     run_id: str | None
+    books: Books | None = None
     complaints: list[str] = field(default_factory=list)
 
     def die(self, driver: Mortal) -> None:
@@ -98,7 +100,8 @@ class _Try:
             table = driver.ask(self.work.command("table"))
             if report["status"] not in ("landed", "already_landed", "nothing_to_do"):
                 self._complain(f"rerun {number} ended as {report['status']}: {report['stopped']}")
-            for complaint in self.work.books(table).complaints():
+            self.books = self.work.books(table)
+            for complaint in self.books.complaints():
                 self._complain(f"after rerun {number}: {complaint}")
             is_same = table["version"] == seen["version"]
             if not is_same and self.run_id is not None and (number == 2 or len(seen["rows"]) == ROWS):
@@ -127,6 +130,7 @@ def publishing(
 
     following = next_driver or start
     complaints: list[str] = []
+    books: list[Books] = []
     with SimulatorProcess(SimulatorSettings(log_requests=True, seed=seed)) as simulator:
         driver = following()
         try:
@@ -141,9 +145,10 @@ def publishing(
                 driver = following()
                 attempt.recover(driver)
                 complaints += attempt.complaints
-                books = work.books(driver.ask(work.command("table")))
+                assert attempt.books is not None
+                books.append(attempt.books)
         finally:
             for started in drivers:
                 started.kill()
-    total = replace(books, rows=ROWS * len(cases))
+    total = Books(**{item.name: sum(getattr(one, item.name) for one in books) for item in fields(Books)})
     return Result("driver SIGKILL in publishing", seed, len(cases), total, 0, time.monotonic() - began_s, complaints)
