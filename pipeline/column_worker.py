@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from pipeline.questions import Questions, QuestionSpec
 from pipeline.readings import Cell, ResultSpec, to_array, value_of
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
 from pipeline.replay import Replay, ResponseLog
+from pipeline.response_cache import ResponseCache
 from pipeline.retry import Attempts
 from pipeline.transports import Transport, TransportSpec
 
@@ -50,6 +52,7 @@ class ColumnPlan:
     transport_kind: str = "reqwest"
     transport: TransportSpec = field(default_factory=TransportSpec)
     credentials: Credentials | None = None
+    cache_path: str | None = None
 
 
 def run_columns(
@@ -66,6 +69,8 @@ def run_columns(
     Nothing is opened before the first row that asks. Raises AiFunctionError at the first row that fails, where the
     call says so, and wherever no later row could succeed. Closing the generator ends all calls.
     """
+    if open_log is None and plan.cache_path is not None:
+        open_log = partial(ResponseCache, plan.cache_path, plan.question)
     worker = _Worker(plan, open_log, loop, transport, clock)
     try:
         for batch in batches:

@@ -1,6 +1,7 @@
 """`ai_query` as a column function, and what every AI function is made of: a plan, a type, and one arrow UDF."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -153,6 +154,7 @@ def planned(
         endpoint.transport_kind,
         replace(endpoint.transport, in_flight=share),
         endpoint.credentials,
+        _cache_path(),
     )
     return Planned(plan, _enveloped(kind, result))
 
@@ -210,6 +212,12 @@ def slots() -> int:
     if spark is None or is_remote():
         return 1
     return max(1, int(spark.sparkContext.defaultParallelism))
+
+
+def _cache_path() -> str | None:
+    """`pipeline.ai.cache`, so that a worker finds the folder from wherever it runs."""
+    path = setting("cache")
+    return os.path.abspath(path) if path and "://" not in path else path or None
 
 
 def to_type(function: str, name: str, value: Any) -> DataType | None:

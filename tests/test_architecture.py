@@ -23,7 +23,7 @@ FLOORS: dict[int, set[str]] = {
     },
     2: {"endpoints", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
-    4: {"board", "catalog", "column_worker", "engine", "loop", "replay", "runs", "task", "worker"},
+    4: {"board", "catalog", "column_worker", "engine", "loop", "replay", "response_cache", "runs", "task", "worker"},
     5: {"functions", "guard", "session", "siblings", "simulator", "sinks", "spark", "sql_functions"},
     6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
 }
