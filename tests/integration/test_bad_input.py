@@ -1,0 +1,154 @@
+"""What a person gets wrong: one sentence, the right exit status, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from pipeline import ConfigError, SinkError, SourceError, run_job
+from pipeline.plans import sink_spec
+from pipeline.simulator import Simulator, SimulatorProcess, SimulatorSettings
+from pipeline.sinks import open_sink
+from tests.jobs import make_job, numbered, write_source
+
+pytestmark = pytest.mark.spark
+NOWHERE = "http://127.0.0.1:9/v1"  # nothing may be sent: nobody would answer
+
+
+def test_a_missing_source_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"\[source\].*source\.parquet"):
+        run_job(make_job(tmp_path, NOWHERE), spark)
+
+
+def test_a_column_that_the_prompt_reads_and_the_source_lacks(spark: SparkSession, tmp_path: Path) -> None:
+    write_source(tmp_path, numbered(3))
+    with pytest.raises(SourceError, match=r"no column document; it has doc, id"):
+        run_job(make_job(tmp_path, NOWHERE, request={"prompt": "{{ document }}"}), spark)
+
+
+def test_a_key_that_is_not_unique_is_shown(spark: SparkSession, tmp_path: Path) -> None:
+    write_source(tmp_path, [*numbered(3), *numbered(1)])
+    with pytest.raises(SourceError, match=r"not unique: 4 rows have 3 keys, for example id = 'k00000' \(2 rows\)"):
+        run_job(make_job(tmp_path, NOWHERE), spark)
+
+
+def test_a_column_that_collides_names_the_way_out(spark: SparkSession, tmp_path: Path) -> None:
+    write_source(tmp_path, [{"id": "a", "doc": "b", "Response": "c"}])
+    with pytest.raises(ConfigError, match=r"Response.*prefix"):
+        run_job(make_job(tmp_path, NOWHERE), spark)
+    with Simulator() as simulator:
+        job = make_job(tmp_path, simulator.base_url, sink={"prefix": "ai_", "format": "parquet"})
+        assert run_job(job, spark).rows_landed == 1
+    table = open_sink(sink_spec(job)).landed(spark)
+    assert table is not None
+    assert {"Response", "ai_response", "ai_run_id", "ai_request_id"} <= set(table.columns)
+
+
+@pytest.mark.parametrize("sink", ["delta", "parquet"])
+def test_a_sink_that_cannot_be_written_is_refused_first(spark: SparkSession, tmp_path: Path, sink: str) -> None:
+    write_source(tmp_path, numbered(3))
+    (tmp_path / "file").write_text("not a folder")
+    job = make_job(tmp_path, NOWHERE, sink={"format": sink, "path": str(tmp_path / "file" / "results")})
+    with pytest.raises(SinkError, match=r"\[sink\].*file"):
+        run_job(job, spark)
+
+
+@pytest.mark.parametrize("sink", ["delta", "parquet"])
+def test_a_table_with_other_columns_is_refused_with_both_schemas(
+    spark: SparkSession, tmp_path: Path, sink: str
+) -> None:
+    write_source(tmp_path, numbered(3))
+    path = str(tmp_path / "results")
+    target = path if sink == "delta" else f"{path}/run_id=other"
+    spark.range(3).withColumnRenamed("id", "number").write.format(sink).save(target)
+    with pytest.raises(SinkError, match=r"number: bigint there, not written here.*There: struct<.*Here: struct<"):
+        run_job(make_job(tmp_path, NOWHERE, sink={"format": sink}), spark)
+    with pytest.raises(SinkError, match="not a results table"):
+        run_job(make_job(tmp_path, NOWHERE, sink={"format": sink}, job={"mode": "overwrite"}), spark)
+
+
+def test_a_prompt_of_three_megabytes_is_a_row_like_any_other(spark: SparkSession, tmp_path: Path) -> None:
+    rows = numbered(3)
+    rows[1]["doc"] = "x" * 3_000_000
+    rows[2]["doc"] = "y" * 5_000_000
+    write_source(tmp_path, rows)
+    with Simulator() as simulator:
+        report = run_job(make_job(tmp_path, simulator.base_url), spark)
+        assert simulator.bill().requests == 2
+    assert report.rows_landed == 3
+    assert report.errors == {"input_too_large": 1}
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.run", *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "SPARK_MASTER": "local[2]"},
+    )  # fmt: skip
+
+
+def _conf(folder: Path, base_url: str) -> str:
+    write_source(folder, numbered(2_000))
+    conf = folder / "job.toml"
+    conf.write_text(
+        f"""
+[job]
+name = "interrupted"
+[source]
+format = "parquet"
+path = "{folder}/source.parquet"
+key = ["id"]
+[request]
+task = "chat"
+prompt = "Say: {{{{ doc }}}}"
+[endpoint]
+name = "canned-chat"
+api = "openai"
+base_url = "{base_url}"
+[limits]
+in_flight = 8
+[sink]
+format = "parquet"
+path = "{folder}/results"
+"""
+    )
+    return str(conf)
+
+
+def test_a_job_file_with_mistakes_exits_with_2_and_one_line_each(tmp_path: Path) -> None:
+    conf = _conf(tmp_path, NOWHERE)
+    done = _run([conf, "--set", "limits.in_fligth=3", "--set", "job.mode=append2"], tmp_path)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 2
+    assert "in_flight" in err
+    assert len(err.strip().splitlines()) == 2, err
+    assert out == ""
+
+
+def test_ctrl_c_lands_what_is_finished_and_a_rerun_buys_only_the_rest(spark: SparkSession, tmp_path: Path) -> None:
+    with SimulatorProcess(SimulatorSettings(latency_ms=100, log_requests=True)) as simulator:
+        conf = _conf(tmp_path, simulator.base_url)
+        process = _run([conf], tmp_path)
+        deadline = time.monotonic() + 120
+        while simulator.bill().requests < 100:
+            assert time.monotonic() < deadline, "no request arrived"
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 130, err
+        assert "interrupted by Ctrl-C" in out
+        done = spark.read.parquet(str(tmp_path / "results")).count()
+        assert 0 < done < 2_000
+
+        simulator.set_latency(latency_ms=0)
+        process = _run([conf], tmp_path)
+        out, err = process.communicate(timeout=180)
+        assert process.returncode == 0, err
+        assert spark.read.parquet(str(tmp_path / "results")).select("id").distinct().count() == 2_000
+        assert max(simulator.texts().bought.values()) == 1
