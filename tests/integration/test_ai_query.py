@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -430,6 +431,45 @@ def test_views_tables_and_functions_carry_it(sql: SparkSession, simulator: Handl
     assert [row["r"] for row in sql.table("good").select(F.expr("ai_query('chat', p)").alias("r")).collect()] == PLAIN
     sql.sql("DROP TEMPORARY FUNCTION ask")
     sql.catalog.dropTempView("asked")
+
+
+def test_the_cache_answers_other_actions_and_other_queries(
+    sql: SparkSession, simulator: Handle, tmp_path: Path
+) -> None:
+    sql.conf.set("pipeline.ai.cache", str(tmp_path))
+    try:
+        simulator.reset_bill()
+        frame = sql.sql("SELECT ai_query('chat', p) AS r FROM good")
+        for _ in range(2):
+            assert [row["r"] for row in frame.collect()] == PLAIN
+        # a sort runs the calls twice, once to find its ranges
+        ordered = sql.sql(
+            "SELECT ai_query('chat', p, failOnError => false) AS r FROM t ORDER BY r.result DESC"
+        ).collect()
+        assert [row["r"]["result"] for row in ordered] == ["Rome is old.", "Paris is big.", None, None]
+        column = sql.table("good").select(ai_query("chat", "p", details=True).alias("r"))
+        assert [row["r"]["result"] for row in column.collect()] == PLAIN
+    finally:
+        sql.conf.unset("pipeline.ai.cache")
+    assert simulator.bill().answers == 2
+
+
+def test_a_stream_asks_each_row_once(sql: SparkSession, simulator: Handle, tmp_path: Path) -> None:
+    sql.table("good").write.parquet(str(tmp_path / "in"))
+    simulator.reset_bill()
+    for _ in range(2):
+        stream = sql.readStream.schema("i int, p string, f binary").parquet(str(tmp_path / "in"))
+        query = (
+            stream.select("i", F.expr("ai_query('chat', p)").alias("r"), ai_query("chat", "p").alias("c"))
+            .writeStream.format("parquet")
+            .option("checkpointLocation", str(tmp_path / "checkpoint"))
+            .trigger(availableNow=True)
+            .start(str(tmp_path / "out"))
+        )
+        query.awaitTermination()
+    landed = sql.read.parquet(str(tmp_path / "out")).orderBy("i").collect()
+    assert [(row["r"], row["c"]) for row in landed] == [(value, value) for value in PLAIN]
+    assert simulator.bill().requests == 4
 
 
 def test_nothing_secret_is_in_a_plan(spark: SparkSession, simulator: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
