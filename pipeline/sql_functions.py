@@ -1,6 +1,7 @@
 """`ai_query` in SQL: a builder in Spark's function registry, so that the return type follows from the constants."""
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 from pyspark.sql.classic.column import _to_seq
+from pyspark.sql.utils import is_remote
 
 from pipeline.arguments import bind, not_constant
 from pipeline.catalog import open_catalog
@@ -29,12 +31,20 @@ def register(
     """Makes the AI functions known to this session's SQL, with the endpoints of a file (or of nested tables).
 
     `templates` is a file of prompts that replace shipped ones. Raises ConfigError for a file that is wrong, and for
-    settings of Spark under which calls are bought twice.
+    settings of Spark under which calls are bought twice. Over Spark Connect only the column functions work, and a
+    warning says so.
     """
     guard(spark)
     let_output_flow(spark)
     registered.catalog = open_catalog(endpoints)
     use_templates(templates)
+    if is_remote():
+        warnings.warn(
+            "Spark Connect has no registry for functions whose type follows from their arguments: use ai_query and its "
+            "siblings as column functions; their names in SQL need a classic session",
+            stacklevel=2,
+        )
+        return
     gateway = spark.sparkContext._gateway
     ensure_callback_server_started(gateway)
     # the Java exception that a builder raises is rethrown in the JVM as it is

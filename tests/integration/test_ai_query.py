@@ -1,5 +1,6 @@
 """`ai_query` over Spark against the simulator: statement, schema, rows or error condition, and the bill."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -470,6 +471,42 @@ def test_a_stream_asks_each_row_once(sql: SparkSession, simulator: Handle, tmp_p
     landed = sql.read.parquet(str(tmp_path / "out")).orderBy("i").collect()
     assert [(row["r"], row["c"]) for row in landed] == [(value, value) for value in PLAIN]
     assert simulator.bill().requests == 4
+
+
+def test_over_connect_the_columns_work_and_a_warning_says_so(
+    sql: SparkSession, simulator: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = registered.catalog
+    monkeypatch.setattr("pipeline.sql_functions.is_remote", lambda: True)
+    try:
+        with pytest.warns(UserWarning, match="column functions"):
+            register(sql, {"endpoints": {"here": {"kind": "chat", "base_url": simulator.base_url}}})
+        assert set(registered.catalog.endpoints) == {"here"}
+    finally:
+        registered.catalog = kept
+
+
+@pytest.mark.long
+def test_one_bad_row_among_ten_thousand(sql: SparkSession, simulator: Handle) -> None:
+    asked = "concat('Row ', id, IF(id = 7000, ' [[fault:bad_request]]', ''))"
+    rows = f"SELECT ai_query('chat', {asked}, failOnError => false) AS r FROM range(0, 10000, 1, 2)"
+    found = sql.sql(f"SELECT count(r.result) AS good, count(r.errorMessage) AS bad FROM ({rows})").first()
+    assert found is not None
+    assert (found["good"], found["bad"]) == (9999, 1)
+    simulator.set_latency(latency_ms=500.0)
+    try:
+        started = time.monotonic()
+        with pytest.raises(PySparkException, match="AI_FUNCTION_HTTP_REQUEST_ERROR"):
+            sql.sql(f"SELECT ai_query('chat', {asked.replace('7000', '3')}) AS r FROM range(0, 10000, 1, 2)").collect()
+        # Spark tries a failed task again, here four times in all: each within 2 s of the answer, which takes 0.5 s
+        assert time.monotonic() - started < 4 * 2.5
+        time.sleep(3)
+        bill = simulator.bill()
+        assert bill.in_flight == 0
+        time.sleep(1)
+        assert simulator.bill().requests == bill.requests
+    finally:
+        simulator.set_latency(latency_ms=0.0)
 
 
 def test_nothing_secret_is_in_a_plan(spark: SparkSession, simulator: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
