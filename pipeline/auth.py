@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn, Self, assert_never
 
-from pipeline.config.references import ReferenceKind, parse_reference
 from pipeline.errors import ConfigError
+from pipeline.references import ReferenceKind, parse_reference
 
 Scheme = Literal["bearer", "basic", "api-key"]
 Stamp = tuple[int, int, int]  # time of change in ns, size, inode

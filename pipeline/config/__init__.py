@@ -16,7 +16,7 @@ from pipeline.config.models import (
     SourceSection,
     StateSection,
 )
-from pipeline.config.references import parse_reference
+from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",

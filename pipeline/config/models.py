@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from pipeline.config.references import parse_reference
 from pipeline.config.urls import check_base_url
 from pipeline.records import Api, Task
+from pipeline.references import parse_reference
 
 EMBEDDED = "embedded"  # as base_url: the simulator is started with the job
 
