@@ -18,7 +18,7 @@ EPILOG = (
 
 @app.command(epilog=EPILOG)
 def main(
-    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8000,
+    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8200,
     host: Annotated[str, typer.Option(help="Loopback unless you know who can reach this machine.")] = "127.0.0.1",
     latency_ms: Annotated[float, typer.Option(help="Before each answer.")] = 0.0,
     per_token_ms: Annotated[float, typer.Option(help="More of it for each output token.")] = 0.0,
