@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -74,7 +75,11 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         with opened.watch(board, pending.rows):
             opened.sink.land(spark, frame, pending.mode, key)
         has_landed = True
-    except (PySparkException, PipelineError) as exc:
+    except (
+        PySparkException,
+        Py4JJavaError,
+        PipelineError,
+    ) as exc:  # a stream's batch is landed below pyspark's translation
         has_landed = opened.sink.has_landed(spark, key)
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s

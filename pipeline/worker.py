@@ -272,6 +272,7 @@ class _Partition:
     def raise_if_unfinished(self) -> None:
         """For a sink that lands all rows or none."""
         if self.progress.rows_not_attempted and self._plan.on_unfinished == "raise":
+            self._report()
             raise JobStopped(self.progress.stopped or "stopped before all rows were answered")
 
     def close(self) -> None:

@@ -15,6 +15,9 @@ from pipeline.sinks.folders import Folder
 from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
 
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
+# A first run that died before its commit leaves data files without a log. They are no rows of any table, and Delta's
+# vacuum removes them; a finished output of somebody else has a _SUCCESS beside them.
+_LEFT_BY_A_DEAD_RUN = ("part-", "_delta_log")
 _TXN_VERSION = "spark.databricks.delta.write.txnVersion"
 
 
@@ -38,7 +41,7 @@ class DeltaSink:
             return
         if self._spec.path is not None:
             folder = Folder(spark, self._spec.path)
-            if folder.exists() and folder.children():
+            if any(not name.startswith(_LEFT_BY_A_DEAD_RUN) for name in folder.children()):
                 raise SinkError(
                     f"[sink] {self._spec.path} holds files and is no Delta table; choose an empty or new folder"
                 )
