@@ -19,7 +19,7 @@ FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
         *("arguments", "batching", "columns", "conditions", "config", "model_parameters", "prompts", "result_types"),
-        *("references", "retry", "tokens", "vectors"),
+        *("limits", "references", "retry", "tokens", "vectors"),
     },
     2: {"endpoints", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
