@@ -21,9 +21,12 @@ FLOORS: dict[int, set[str]] = {
         *("arguments", "batching", "columns", "conditions", "config", "model_parameters", "prompts", "result_types"),
         *("references", "retry", "tokens", "vectors"),
     },
-    2: {"endpoints", "questions", "readings"},
+    2: {"answer_formats", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
-    4: {"board", "catalog", "column_worker", "engine", "loop", "replay", "response_cache", "runs", "task", "worker"},
+    4: {
+        *("board", "calls", "catalog", "column_worker", "engine", "function_calls", "loop", "replay", "response_cache"),
+        *("runs", "task", "templates", "worker"),
+    },
     5: {"functions", "guard", "session", "siblings", "simulator", "sinks", "spark", "sql_functions"},
     6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
 }
