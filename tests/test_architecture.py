@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *("arguments", "batching", "columns", "conditions", "config", "model_parameters", "prompts", "result_types"),
-        *("references", "retry", "tokens", "vectors"),
+        *("arguments", "batching", "columns", "conditions", "config", "decoding", "model_parameters", "prompts"),
+        *("references", "result_types", "retry", "tokens", "vectors"),
     },
     2: {"answer_formats", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
