@@ -1,31 +1,24 @@
-"""The functions beside `ai_query`, as columns and for SQL: a template each, and structured output where it helps."""
+"""The functions beside `ai_query`: a template each, and structured output where it helps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BooleanType, DataType, FloatType, StringType, StructField, StructType
 
 from pipeline.arguments import Parameter, constant, wrong_type
+from pipeline.calls import Planned, default_endpoint, planned, to_udf
 from pipeline.conditions import AiFunctionError
-from pipeline.config import read_toml
-from pipeline.errors import ConfigError
-from pipeline.functions import Planned, as_column, default_endpoint, let_output_flow, planned, to_udf
-from pipeline.prompts import PromptSpec, prompt_columns
+from pipeline.local_functions import cosine_udf, count_udf
 from pipeline.questions import QuestionSpec
 from pipeline.readings import ResultSpec
 from pipeline.records import Task
-from pipeline.tokens import estimate_tokens
+from pipeline.templates import template_of
 
 SENTIMENTS = ("positive", "negative", "neutral", "mixed")
 LABELS = (2, 20)  # of ai_classify, as the original allows
 _NONE = "none of these"
-_SHIPPED = Path(__file__).with_name("templates.toml")
 
 _CONTENT = Parameter("content", is_constant=False, is_required=True)
 _LABELS = Parameter("labels", is_required=True)
@@ -62,29 +55,6 @@ def invoke(call: Call, arguments: Sequence[Any], apply: Callable[[Any, Sequence[
     return apply(call.udf(), arguments)
 
 
-# -- templates
-
-_templates: dict[str, dict[str, str]] = {}
-
-
-def use_templates(path: str | None) -> None:
-    """The shipped templates, with those of a file laid over them. Raises ConfigError."""
-    templates = {name: dict(table) for name, table in read_toml(str(_SHIPPED)).items()}
-    for name, table in (read_toml(path) if path is not None else {}).items():
-        if name not in templates:
-            raise ConfigError(f"{path}: [{name}]: unknown function. Known: {', '.join(sorted(templates))}")
-        wrong = [key for key in table if key not in ("prompt", "system")]
-        if wrong or not all(isinstance(value, str) and value.strip() for value in table.values()):
-            raise ConfigError(f"{path}: [{name}]: holds prompt and system, both strings, and nothing else")
-        known = prompt_columns(PromptSpec(Task.CHAT, template=templates[name]["prompt"]))
-        used = prompt_columns(PromptSpec(Task.CHAT, template=table.get("prompt"), system=table.get("system")))
-        if unknown := sorted(set(used) - set(known)):
-            raise ConfigError(f"{path}: [{name}]: {', '.join(unknown)} is no argument. Known: {', '.join(known)}")
-        templates[name].update(table)
-    _templates.clear()
-    _templates.update(templates)
-
-
 def _asked(
     name: str,
     column: str,
@@ -94,9 +64,7 @@ def _asked(
     schema: Values | None = None,
 ) -> Planned:
     """A chat call with the function's template."""
-    if not _templates:
-        use_templates(None)
-    template = _templates[name]
+    template = template_of(name)
     question = QuestionSpec(
         Task.CHAT,
         (column,),
@@ -120,8 +88,6 @@ def _format(name: str, properties: Values | None) -> dict[str, Any]:
     inner = {"name": name, "strict": True, "schema": schema}
     return {"response_format": {"type": "json_schema", "json_schema": inner}}
 
-
-# -- plans
 
 _TEXT = ResultSpec(pa.string())
 
@@ -187,11 +153,11 @@ def _embed(values: Values, types: Types) -> Planned:
 
 
 def _similarity(values: Values, types: Types) -> Local:
-    return Local(_cosine_udf, _embed({}, {}))
+    return Local(cosine_udf, _embed({}, {}))
 
 
 def _count_tokens(values: Values, types: Types) -> Local:
-    return Local(_count_udf)
+    return Local(count_udf)
 
 
 def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> list[str]:
@@ -201,34 +167,6 @@ def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> l
     if not least <= len(labels) <= most or len({label.casefold() for label in labels}) < len(labels):
         raise wrong_type(function, "labels", f"{least} to {most} different strings")
     return list(labels)
-
-
-def _cosine_udf() -> Any:
-    def ai_similarity(left: pa.Array, right: pa.Array) -> pa.Array:
-        values = [
-            None if one is None or other is None else _cosine(one, other)
-            for one, other in zip(_vectors(left), _vectors(right), strict=True)
-        ]
-        return pa.array(values, pa.float32())
-
-    return F.arrow_udf(ai_similarity, FloatType())
-
-
-def _vectors(array: pa.Array) -> list[Any]:
-    return [item.values.to_numpy(zero_copy_only=False) if item.is_valid else None for item in array]
-
-
-def _cosine(one: Any, other: Any) -> float | None:
-    length = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
-    return float(np.dot(one, other)) / length if length and len(one) == len(other) else None
-
-
-def _count_udf() -> Any:
-    def ai_count_tokens(content: pa.Array) -> pa.Array:
-        counts = [None if text is None else estimate_tokens(text) if text else 0 for text in content.to_pylist()]
-        return pa.array(counts, pa.int32())
-
-    return F.arrow_udf(ai_count_tokens, "int")
 
 
 SIBLINGS = (
@@ -249,71 +187,4 @@ SIBLINGS = (
     Sibling("ai_filter", (Parameter("predicate", is_constant=False, is_required=True),), _filter),
     Sibling("ai_count_tokens", (_CONTENT,), _count_tokens),
 )
-
-# -- columns; NULL and blank contents ask nothing and give NULL
-
-
-def ai_gen(prompt: Column | str) -> Column:
-    """The answer to a prompt; STRING."""
-    return _over(_gen({}, {}), prompt)
-
-
-def ai_classify(content: Column | str, labels: Sequence[str]) -> Column:
-    """The label that fits best, NULL where none does; STRING. 2 to 20 labels."""
-    return _over(_classify({"labels": list(labels)}, {}), content)
-
-
-def ai_extract(content: Column | str, labels: Sequence[str]) -> Column:
-    """One candidate per label, NULL where the text names none; STRUCT of STRING."""
-    return _over(_extract({"labels": list(labels)}, {}), content)
-
-
-def ai_summarize(content: Column | str, max_words: int = 50) -> Column:
-    """A summary of about so many words, 0 for any length; STRING."""
-    return _over(_summarize({"max_words": max_words}, {}), content)
-
-
-def ai_translate(content: Column | str, to_lang: str) -> Column:
-    """The text in another language, by code or name; STRING."""
-    return _over(_translate({"to_lang": to_lang}, {}), content)
-
-
-def ai_similarity(expr1: Column | str, expr2: Column | str) -> Column:
-    """The cosine of two texts' embeddings, 1.0 for equal ones; FLOAT, NULL if either is NULL."""
-    return _over(_similarity({}, {}), expr1, expr2)
-
-
-def ai_mask(content: Column | str, labels: Sequence[str]) -> Column:
-    """The text with what the labels name as [MASKED]; STRING."""
-    return _over(_mask({"labels": list(labels)}, {}), content)
-
-
-def ai_fix_grammar(content: Column | str) -> Column:
-    """The text without mistakes; STRING."""
-    return _over(_fix_grammar({}, {}), content)
-
-
-def ai_analyze_sentiment(content: Column | str) -> Column:
-    """Positive, negative, neutral or mixed in lower case, NULL for any other answer; STRING."""
-    return _over(_sentiment({}, {}), content)
-
-
-def ai_embed(content: Column | str) -> Column:
-    """The text's vector; ARRAY<FLOAT>."""
-    return _over(_embed({}, {}), content)
-
-
-def ai_filter(predicate: Column | str) -> Column:
-    """Whether a statement about the row is true, NULL where the answer is neither; BOOLEAN."""
-    return _over(_filter({}, {}), predicate)
-
-
-def ai_count_tokens(content: Column | str) -> Column:
-    """An estimate of the text's tokens, without a call; INT."""
-    return _over(_count_tokens({}, {}), content)
-
-
-def _over(call: Call, *columns: Column | str) -> Column:
-    let_output_flow()
-    made: Column = invoke(call, [as_column(column) for column in columns], lambda udf, arguments: udf(*arguments))
-    return made
+BY_NAME = {sibling.name: sibling for sibling in SIBLINGS}

@@ -13,11 +13,13 @@ from pyspark.sql.classic.column import _to_seq
 from pyspark.sql.utils import is_remote
 
 from pipeline.arguments import bind, not_constant
+from pipeline.calls import let_output_flow, registered
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
-from pipeline.functions import AI_QUERY, let_output_flow, plan_ai_query, registered
+from pipeline.functions import AI_QUERY, plan_ai_query
 from pipeline.guard import guard
-from pipeline.siblings import SIBLINGS, Sibling, invoke, use_templates
+from pipeline.siblings import SIBLINGS, Sibling, invoke
+from pipeline.templates import use_templates
 
 FUNCTIONS = (Sibling("ai_query", AI_QUERY, plan_ai_query), *SIBLINGS)
 
