@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.answer_formats import ReadType, answer_format, asked_type
+from pipeline.answer_types import ReadType, answer_format, asked_type
 from pipeline.arguments import Parameter, constant, wrong_type
 from pipeline.catalog import Catalog, NamedEndpoint
 from pipeline.column_worker import ColumnPlan

@@ -15,12 +15,12 @@ from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import DataType
 from pyspark.sql.utils import is_remote
 
-from pipeline.answer_formats import unreadable
+from pipeline.answer_types import unreadable
 from pipeline.calls import Place, local_path, plan_ai_query
 from pipeline.catalog import Catalog, open_catalog
 from pipeline.column_worker import ColumnPlan, run_columns
-from pipeline.function_calls import Call
 from pipeline.readings import result_type
+from pipeline.siblings import Call
 from pipeline.templates import SHIPPED, Templates
 
 CONF = "pipeline.ai."  # of the settings in spark.conf

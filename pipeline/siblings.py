@@ -1,78 +1,178 @@
-"""The functions beside `ai_query`, as columns; NULL and blank contents ask nothing and give NULL."""
+"""Every function by name, and those beside `ai_query`: a template each, structured output where it helps; no Spark."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import Column
+import pyarrow as pa
 
-from pipeline.function_calls import FUNCTIONS
-from pipeline.functions import as_column, invoke, let_output_flow, place
+from pipeline.arguments import Parameter, constant, wrong_type
+from pipeline.calls import AI_QUERY, Place, plan_ai_query, planned
+from pipeline.column_worker import ColumnPlan
+from pipeline.conditions import AiFunctionError
+from pipeline.local_functions import cosines, token_counts
+from pipeline.questions import QuestionSpec
+from pipeline.readings import ResultSpec
+from pipeline.records import Task
 
-_PLANS = {function.name: function.plan for function in FUNCTIONS}
+SENTIMENTS = ("positive", "negative", "neutral", "mixed")
+LABELS = (2, 20)  # of ai_classify, as the original allows
+_NONE = "none of these"
 
-
-def ai_gen(prompt: Column | str) -> Column:
-    """The answer to a prompt; STRING."""
-    return _over("ai_gen", {}, prompt)
-
-
-def ai_classify(content: Column | str, labels: Sequence[str]) -> Column:
-    """The label that fits best, NULL where none does; STRING. 2 to 20 labels."""
-    return _over("ai_classify", {"labels": list(labels)}, content)
-
-
-def ai_extract(content: Column | str, labels: Sequence[str]) -> Column:
-    """One candidate per label, NULL where the text names none; STRUCT of STRING."""
-    return _over("ai_extract", {"labels": list(labels)}, content)
+_CONTENT = Parameter("content", is_constant=False, is_required=True)
+_LABELS = Parameter("labels", is_required=True)
+_TEXT = ResultSpec(pa.string())
 
 
-def ai_summarize(content: Column | str, max_words: int = 50) -> Column:
-    """A summary of about so many words, 0 for any length; STRING."""
-    return _over("ai_summarize", {"max_words": max_words}, content)
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A call without questions of its own: `compute` makes the column of its arguments, or of each one's answers."""
+
+    function: str
+    kind: pa.DataType
+    compute: Callable[..., pa.Array]
+    each: ColumnPlan | None = None
 
 
-def ai_translate(content: Column | str, to_lang: str) -> Column:
-    """The text in another language, by code or name; STRING."""
-    return _over("ai_translate", {"to_lang": to_lang}, content)
+Call = ColumnPlan | Finish
+Values = Mapping[str, Any]
+Types = Mapping[str, str | None]
 
 
-def ai_similarity(expr1: Column | str, expr2: Column | str) -> Column:
-    """The cosine of two texts' embeddings, 1.0 for equal ones; FLOAT, NULL if either is NULL."""
-    return _over("ai_similarity", {}, expr1, expr2)
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function by its SQL name; `plan` takes the constants, and the row arguments' types as Spark writes them."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    plan: Callable[[Place, Values, Types], Call]
 
 
-def ai_mask(content: Column | str, labels: Sequence[str]) -> Column:
-    """The text with what the labels name as [MASKED]; STRING."""
-    return _over("ai_mask", {"labels": list(labels)}, content)
+def _asked(
+    place: Place,
+    name: str,
+    column: str,
+    result: ResultSpec,
+    values: Values | None = None,
+    schema: Values | None = None,
+) -> ColumnPlan:
+    """A chat call with the function's template."""
+    template = place.templates[name]
+    question = QuestionSpec(
+        Task.CHAT,
+        (column,),
+        template=template["prompt"].strip(),
+        system=template.get("system"),
+        values=dict(values or {}),
+        is_blank_null=True,
+    )
+    return planned(place, name, place.endpoint_for(Task.CHAT), question, result, _format(name, schema))
 
 
-def ai_fix_grammar(content: Column | str) -> Column:
-    """The text without mistakes; STRING."""
-    return _over("ai_fix_grammar", {}, content)
+def _format(name: str, properties: Values | None) -> dict[str, Any]:
+    if properties is None:
+        return {}
+    schema = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    inner = {"name": name, "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": inner}}
 
 
-def ai_analyze_sentiment(content: Column | str) -> Column:
-    """Positive, negative, neutral or mixed in lower case, NULL for any other answer; STRING."""
-    return _over("ai_analyze_sentiment", {}, content)
+def _gen(place: Place, values: Values, types: Types) -> ColumnPlan:
+    question = QuestionSpec(Task.CHAT, ("prompt",), is_blank_null=True)
+    return planned(place, "ai_gen", place.endpoint_for(Task.CHAT), question, _TEXT, {})
 
 
-def ai_embed(content: Column | str) -> Column:
-    """The text's vector; ARRAY<FLOAT>."""
-    return _over("ai_embed", {}, content)
+def _summarize(place: Place, values: Values, types: Types) -> ColumnPlan:
+    words = constant("ai_summarize", values, "max_words", int, 50)
+    if words < 0:
+        raise AiFunctionError("AI_FUNCTION_INVALID_MAX_WORDS", f"`max_words` is {words}; it must be 0 or more.")
+    return _asked(place, "ai_summarize", "content", _TEXT, {"max_words": words})
 
 
-def ai_filter(predicate: Column | str) -> Column:
-    """Whether a statement about the row is true, NULL where the answer is neither; BOOLEAN."""
-    return _over("ai_filter", {}, predicate)
+def _translate(place: Place, values: Values, types: Types) -> ColumnPlan:
+    language = constant("ai_translate", values, "to_lang", str, "")
+    if not language.strip():
+        raise wrong_type("ai_translate", "to_lang", "a language, like 'en'")
+    return _asked(place, "ai_translate", "content", _TEXT, {"to_lang": language})
 
 
-def ai_count_tokens(content: Column | str) -> Column:
-    """An estimate of the text's tokens, without a call; INT."""
-    return _over("ai_count_tokens", {}, content)
+def _fix_grammar(place: Place, values: Values, types: Types) -> ColumnPlan:
+    return _asked(place, "ai_fix_grammar", "content", _TEXT)
 
 
-def _over(name: str, values: dict[str, Any], *columns: Column | str) -> Column:
-    let_output_flow()
-    call = _PLANS[name](place(), values, {})
-    made: Column = invoke(call, [as_column(column) for column in columns], lambda udf, arguments: udf(*arguments))
-    return made
+def _mask(place: Place, values: Values, types: Types) -> ColumnPlan:
+    return _asked(place, "ai_mask", "content", _TEXT, {"labels": _labels("ai_mask", values)})
+
+
+def _classify(place: Place, values: Values, types: Types) -> ColumnPlan:
+    labels = _labels("ai_classify", values, *LABELS)
+    result = ResultSpec(pa.string(), "label", tuple(labels))
+    schema = {"label": {"type": "string", "enum": [*labels, _NONE]}}
+    return _asked(place, "ai_classify", "content", result, {"labels": labels, "none": _NONE}, schema)
+
+
+def _sentiment(place: Place, values: Values, types: Types) -> ColumnPlan:
+    schema = {"sentiment": {"type": "string", "enum": list(SENTIMENTS)}}
+    return _asked(place, "ai_analyze_sentiment", "content", ResultSpec(pa.string(), "label", SENTIMENTS), None, schema)
+
+
+def _extract(place: Place, values: Values, types: Types) -> ColumnPlan:
+    labels = _labels("ai_extract", values)
+    result = ResultSpec(pa.struct([(label, pa.string()) for label in labels]), "typed")
+    schema = {label: {"type": ["string", "null"]} for label in labels}
+    return _asked(place, "ai_extract", "content", result, {"labels": labels}, schema)
+
+
+def _filter(place: Place, values: Values, types: Types) -> ColumnPlan:
+    result = ResultSpec(pa.bool_(), "typed_or_null")
+    return _asked(place, "ai_filter", "predicate", result, None, {"answer": {"type": "boolean"}})
+
+
+def _embed(place: Place, values: Values, types: Types) -> ColumnPlan:
+    question = QuestionSpec(Task.EMBEDDING, ("content",), is_blank_null=True)
+    result = ResultSpec(pa.list_(pa.float32()), "vector")
+    return planned(place, "ai_embed", place.endpoint_for(Task.EMBEDDING), question, result, {})
+
+
+def _similarity(place: Place, values: Values, types: Types) -> Finish:
+    return Finish("ai_similarity", pa.float32(), cosines, _embed(place, {}, {}))
+
+
+def _count_tokens(place: Place, values: Values, types: Types) -> Finish:
+    return Finish("ai_count_tokens", pa.int32(), token_counts)
+
+
+def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> list[str]:
+    labels = constant(function, values, "labels", list, [])
+    if not all(isinstance(label, str) and label.strip() for label in labels):
+        raise wrong_type(function, "labels", "an ARRAY<STRING> without NULL or blanks")
+    if not least <= len(labels) <= most or len({label.casefold() for label in labels}) < len(labels):
+        raise wrong_type(function, "labels", f"{least} to {most} different strings")
+    return list(labels)
+
+
+FUNCTIONS = (
+    Function("ai_query", AI_QUERY, plan_ai_query),
+    Function("ai_gen", (Parameter("prompt", is_constant=False, is_required=True),), _gen),
+    Function("ai_classify", (_CONTENT, _LABELS), _classify),
+    Function("ai_extract", (_CONTENT, _LABELS), _extract),
+    Function("ai_summarize", (_CONTENT, Parameter("max_words")), _summarize),
+    Function("ai_translate", (_CONTENT, Parameter("to_lang", is_required=True)), _translate),
+    Function(
+        "ai_similarity",
+        tuple(Parameter(name, is_constant=False, is_required=True) for name in ("expr1", "expr2")),
+        _similarity,
+    ),
+    Function("ai_mask", (_CONTENT, _LABELS), _mask),
+    Function("ai_fix_grammar", (_CONTENT,), _fix_grammar),
+    Function("ai_analyze_sentiment", (_CONTENT,), _sentiment),
+    Function("ai_embed", (_CONTENT,), _embed),
+    Function("ai_filter", (Parameter("predicate", is_constant=False, is_required=True),), _filter),
+    Function("ai_count_tokens", (_CONTENT,), _count_tokens),
+)
+BY_NAME = {function.name: function for function in FUNCTIONS}

@@ -15,9 +15,9 @@ from pyspark.sql.utils import is_remote
 from pipeline.arguments import bind, not_constant
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
-from pipeline.function_calls import FUNCTIONS, Function
 from pipeline.functions import invoke, let_output_flow, place, registered
 from pipeline.guard import guard
+from pipeline.siblings import FUNCTIONS, Function
 from pipeline.templates import load_templates
 
 
