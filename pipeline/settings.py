@@ -19,6 +19,7 @@ def retry_settings(retry: RetrySection) -> RetrySettings:
         deadline_s=retry.deadline_s,
         max_unknown_resends=retry.max_unknown_resends,
         max_invalid_resends=retry.max_invalid_resends,
+        outage_limit_s=retry.outage_limit_s,
     )
 
 

@@ -41,6 +41,7 @@ FLOORS: dict[int, set[str]] = {
             "catalog",
             "column_worker",
             "engine",
+            "exchanges",
             "loop",
             "replay",
             "response_cache",

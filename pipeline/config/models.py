@@ -168,6 +168,10 @@ class RetrySection(Section):
         default=1, description="resends where the connection broke after sending, 0 to 100"
     )
     max_invalid_resends: Resends = Field(default=1, description="resends where the answer was unusable, 0 to 100")
+    outage_limit_s: Wait = Field(
+        default=900.0,
+        description="an endpoint that is down pauses the job; after so long it stops; 0: rows fail at once",
+    )
     retry_failed: Literal["transient", "all", "none"] = Field(
         default="transient",
         description="rows that failed in an earlier run and are asked again: transient, all or none",
