@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.run import run_job
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
-    from pipeline.siblings import (
+    from pipeline.sibling_columns import (
         ai_analyze_sentiment,
         ai_classify,
         ai_count_tokens,
@@ -97,7 +97,7 @@ _HOMES = {
             "ai_summarize",
             "ai_translate",
         ),
-        "siblings",
+        "sibling_columns",
     ),
     "register": "sql_functions",
     "BillFigures": "audit",

@@ -11,9 +11,9 @@ from pipeline.config import EndpointsFile, NamedEndpointTable, endpoints_from_ma
 from pipeline.errors import ConfigError
 from pipeline.records import Api, Task
 from pipeline.retry import RetrySettings
+from pipeline.settings import credentials_of, embedding_contract, retry_settings, transport_spec
 from pipeline.transports import TransportSpec
 from pipeline.vectors import EmbeddingContract
-from pipeline.version import VERSION
 
 # Databricks' own embedding models by what their names contain; every other endpoint of a workspace is taken for chat.
 _EMBEDDING_WORDS = ("embedding", "gte-", "bge-")
@@ -100,7 +100,7 @@ def _catalog(file: EndpointsFile, origin: str) -> Catalog:
 
 
 def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
-    limits, retry, embedding = table.limits, table.retry, table.embedding
+    limits = table.limits
     is_embedding = table.kind == "embedding"
     return NamedEndpoint(
         name,
@@ -110,38 +110,19 @@ def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
         table.base_url,
         in_flight=limits.in_flight,
         parameters=dict(table.parameters),
-        credentials=Credentials.parse(table.auth.scheme, table.auth.secret) if table.auth else None,
+        credentials=credentials_of(table.auth),
         pack=PackLimits(
             limits.max_batch_rows or _BATCH_ROWS[table.api], limits.max_batch_tokens, limits.max_batch_bytes
         )
         if is_embedding
         else PackLimits(),
-        retry=RetrySettings(
-            max_attempts=retry.max_attempts,
-            base_s=retry.base_s,
-            max_wait_s=retry.max_wait_s,
-            deadline_s=retry.deadline_s,
-            max_unknown_resends=retry.max_unknown_resends,
-            max_invalid_resends=retry.max_invalid_resends,
-        ),
-        contract=EmbeddingContract(
-            normalization=embedding.normalization,
-            tolerance=embedding.tolerance,
-            dimensions=embedding.dimensions,
-            finite=embedding.finite,
-            non_zero=embedding.non_zero,
-            model=embedding.model,
-        )
-        if is_embedding
-        else None,
+        retry=retry_settings(table.retry),
+        contract=embedding_contract(table.embedding) if is_embedding else None,
         transport_kind=table.transport,
-        transport=TransportSpec(
-            timeout_s=table.timeout_s,
-            connect_timeout_s=table.connect_timeout_s,
-            read_timeout_s=table.read_timeout_s,
-            max_response_bytes=table.max_response_bytes or (64 if is_embedding else 16) * _MIB,
-            ca_bundle=os.path.abspath(table.ca_bundle) if table.ca_bundle else None,
-            user_agent=f"spark-ai-query/{VERSION}",
+        transport=transport_spec(
+            table,
+            in_flight=limits.in_flight,
+            response_bytes=table.max_response_bytes or (64 if is_embedding else 16) * _MIB,
         ),
         max_request_bytes=limits.max_request_bytes,
     )

@@ -9,7 +9,6 @@ import orjson
 from pyspark.sql.types import StructType
 
 from pipeline import columns, prompts
-from pipeline.auth import Credentials
 from pipeline.batching import PackLimits
 from pipeline.config import EMBEDDED, JobFile
 from pipeline.endpoints import EndpointSpec
@@ -19,14 +18,11 @@ from pipeline.journal import Lease
 from pipeline.prompts import PromptSpec
 from pipeline.records import Task
 from pipeline.report import Report
-from pipeline.retry import RetrySettings
 from pipeline.runs import RunRecord
+from pipeline.settings import credentials_of, embedding_contract, retry_settings, transport_spec
 from pipeline.sinks import SinkSpec
 from pipeline.spark import SourceSpec
 from pipeline.storage import Store
-from pipeline.transports import TransportSpec
-from pipeline.vectors import EmbeddingContract
-from pipeline.version import VERSION
 from pipeline.worker import Plan
 
 
@@ -88,16 +84,8 @@ def result_struct(source: StructType, job: JobFile) -> StructType:
 def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
     """What travels. Limits are the job's: each worker has its share."""
     share = max(1, job.limits.in_flight // workers)
-    endpoint, retry, embedding = job.endpoint, job.retry, job.embedding
+    endpoint = job.endpoint
     is_embedding = job.request.task is Task.EMBEDDING
-    contract = EmbeddingContract(
-        normalization=embedding.normalization,
-        tolerance=embedding.tolerance,
-        dimensions=embedding.dimensions,
-        finite=embedding.finite,
-        non_zero=embedding.non_zero,
-        model=embedding.model,
-    )
     pack = PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes) if is_embedding else PackLimits()
     return Plan(
         prompt=prompt_spec(job),
@@ -107,34 +95,19 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
             endpoint.api,
             base_url,
             dict(job.request.parameters),
-            contract if is_embedding else None,
+            embedding_contract(job.embedding) if is_embedding else None,
         ),
         window=WindowSettings(
             in_flight=share,
             pack=pack,
-            retry=RetrySettings(
-                max_attempts=retry.max_attempts,
-                base_s=retry.base_s,
-                max_wait_s=retry.max_wait_s,
-                deadline_s=retry.deadline_s,
-                max_unknown_resends=retry.max_unknown_resends,
-                max_invalid_resends=retry.max_invalid_resends,
-            ),
+            retry=retry_settings(job.retry),
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
         transport_kind=endpoint.transport,
-        transport=TransportSpec(
-            timeout_s=endpoint.timeout_s,
-            connect_timeout_s=endpoint.connect_timeout_s,
-            read_timeout_s=endpoint.read_timeout_s,
-            max_response_bytes=job.response_bytes,
-            in_flight=share,
-            ca_bundle=os.path.abspath(endpoint.ca_bundle) if endpoint.ca_bundle else None,
-            user_agent=f"spark-ai-query/{VERSION}",
-        ),
-        credentials=Credentials.parse(endpoint.auth.scheme, endpoint.auth.secret) if endpoint.auth else None,
-        retry_failed=retry.retry_failed,
+        transport=transport_spec(endpoint, in_flight=share, response_bytes=job.response_bytes),
+        credentials=credentials_of(endpoint.auth),
+        retry_failed=job.retry.retry_failed,
         run_id=run_id,
         prefix=job.sink.prefix,
     )

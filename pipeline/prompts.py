@@ -12,8 +12,9 @@ import jinja2.sandbox
 import orjson
 
 from pipeline.errors import ConfigError, ErrorCode
+from pipeline.identity import Identifier, canonical
+from pipeline.messages import Messages, checked_messages
 from pipeline.records import Request, RowError, Task
-from pipeline.tokens import estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ def prompt_columns(spec: PromptSpec) -> tuple[str, ...]:
 
 def fingerprint(spec: PromptSpec) -> str:
     """SHA-256, hex, of everything in the job that changes an answer; jobs with equal fingerprints share a journal."""
-    return hashlib.sha256(_canonical(spec, [spec.template, spec.system, spec.messages_column])).hexdigest()
+    return hashlib.sha256(
+        canonical(spec.task, spec.identity, spec.template, spec.system, spec.messages_column)
+    ).hexdigest()
 
 
 class _Plain:
@@ -86,7 +89,7 @@ class Renderer:
         self._template = _compiled(spec.template) if spec.template is not None else None
         self._system = _compiled(spec.system) if spec.system is not None else None
         self._columns = prompt_columns(spec)
-        self._identity = hashlib.sha256(_canonical(spec, []))
+        self._identify = Identifier(canonical(spec.task, spec.identity), spec.max_request_bytes)
 
     def render(self, row: Mapping[str, Any]) -> Request | RowError:
         """The row's request, or why it has none. A row whose prompt columns are all null or blank asks nothing."""
@@ -113,7 +116,7 @@ class Renderer:
         text = self._template.render(values)
         if not text.strip():
             return RowError(ErrorCode.EMPTY_INPUT, "the rendered text is blank")
-        return self._sized(text.encode("utf-8", "surrogatepass"), text=text, tokens=estimate_tokens(text))
+        return self._identify.of_text(text)
 
     def _chat(self, values: Mapping[str, Any]) -> Request | RowError:
         system = self._system.render(values) if self._system is not None else None
@@ -121,7 +124,7 @@ class Renderer:
             parsed = _messages(values[self._spec.messages_column])
             if isinstance(parsed, RowError):
                 return parsed
-            messages: list[Mapping[str, Any]] = parsed
+            messages = parsed
         else:
             assert self._template is not None
             content = self._template.render(values)
@@ -130,53 +133,17 @@ class Renderer:
             messages = [{"role": "user", "content": content}]
         if system is not None and system.strip():
             messages = [{"role": "system", "content": system}, *messages]
-        encoded = encoded_messages(messages)
-        return self._sized(encoded, messages=tuple(messages), tokens=max(1, len(encoded) // 4))
-
-    def _sized(
-        self,
-        encoded: bytes,
-        *,
-        tokens: int,
-        text: str | None = None,
-        messages: tuple[Mapping[str, Any], ...] | None = None,
-    ) -> Request | RowError:
-        if len(encoded) > self._spec.max_request_bytes:
-            return RowError(
-                ErrorCode.INPUT_TOO_LARGE,
-                f"{len(encoded):,} bytes; [limits] max_request_bytes is {self._spec.max_request_bytes:,}",
-            )
-        digest = self._identity.copy()
-        digest.update(encoded)
-        return Request(digest.hexdigest(), messages=messages, text=text, input_tokens=tokens)
+        return self._identify.of_messages(messages)
 
 
-def encoded_messages(messages: list[Mapping[str, Any]]) -> bytes:
-    """JSON of a message list; texts that are no valid Unicode are told apart, not refused."""
-    try:
-        return orjson.dumps(messages)
-    except TypeError:
-        return repr(messages).encode("utf-8", "surrogatepass")
-
-
-def _messages(value: Any) -> list[Mapping[str, Any]] | RowError:
+def _messages(value: Any) -> Messages | RowError:
     if value is None or (isinstance(value, str) and not value.strip()):
         return RowError(ErrorCode.EMPTY_INPUT, "no messages")
     try:
         messages = orjson.loads(value)
     except (orjson.JSONDecodeError, TypeError):
         return RowError(ErrorCode.INVALID_INPUT, "the message column is not JSON")
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and "content" in message
-        for message in messages
-    ):
-        return RowError(ErrorCode.INVALID_INPUT, "the message column is not an array of {role, content}")
-    return messages or RowError(ErrorCode.EMPTY_INPUT, "no messages")
-
-
-def _canonical(spec: PromptSpec, extra: list[Any]) -> bytes:
-    parts = [str(spec.task), dict(spec.identity), *extra]
-    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS) + b"\n"
+    return checked_messages(messages)
 
 
 def _environment() -> jinja2.Environment:

@@ -1,19 +1,18 @@
 """From the argument columns of a function call to requests: NULL asks nothing, images travel in the message. Pure."""
 
-import hashlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from pipeline.conditions import AiFunctionError
 from pipeline.errors import ErrorCode
-from pipeline.prompts import PromptSpec, Renderer, encoded_messages
+from pipeline.identity import Identifier, canonical
+from pipeline.messages import Messages, checked_messages
+from pipeline.prompts import PromptSpec, Renderer
 from pipeline.records import Request, RowError, Task
-from pipeline.tokens import estimate_tokens
 
 _IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -46,9 +45,7 @@ class Questions:
 
     def __init__(self, spec: QuestionSpec) -> None:
         self._spec = spec
-        self._identity = hashlib.sha256(
-            orjson.dumps([str(spec.task), dict(spec.identity)], option=orjson.OPT_SORT_KEYS) + b"\n"
-        )
+        self._identify = Identifier(canonical(spec.task, spec.identity), spec.max_request_bytes)
         self._renderer: Renderer | None = None
         if spec.template is not None:
             self._renderer = Renderer(
@@ -80,7 +77,7 @@ class Questions:
             text = row[0]
             if not isinstance(text, str):
                 raise mismatch(self._spec.task)
-            return self._sized(text.encode("utf-8", "surrogatepass"), text=text, tokens=estimate_tokens(text))
+            return self._identify.of_text(text)
         messages = _messages(row[0])
         if isinstance(messages, RowError):
             return messages
@@ -89,24 +86,7 @@ class Questions:
             if isinstance(with_files, RowError):
                 return with_files
             messages = with_files
-        encoded = encoded_messages(messages)
-        return self._sized(encoded, messages=tuple(messages), tokens=max(1, len(encoded) // 4))
-
-    def _sized(
-        self,
-        encoded: bytes,
-        *,
-        tokens: int,
-        text: str | None = None,
-        messages: tuple[Mapping[str, Any], ...] | None = None,
-    ) -> Request | RowError:
-        if len(encoded) > self._spec.max_request_bytes:
-            return RowError(
-                ErrorCode.INPUT_TOO_LARGE, f"{len(encoded):,} bytes; at most {self._spec.max_request_bytes:,} are sent"
-            )
-        digest = self._identity.copy()
-        digest.update(encoded)
-        return Request(digest.hexdigest(), messages=messages, text=text, input_tokens=tokens)
+        return self._identify.of_messages(messages)
 
 
 def mismatch(task: Task) -> AiFunctionError:
@@ -142,23 +122,21 @@ def _values(array: pa.Array) -> list[Any]:
         return _values(array.slice(0, half)) + _values(array.slice(half))
 
 
-def _messages(value: Any) -> list[Mapping[str, Any]] | RowError:
+def _messages(value: Any) -> Messages | RowError:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
-    messages = value if isinstance(value, list) else [value]
-    if not messages:
-        return RowError(ErrorCode.EMPTY_INPUT, "no messages")
-    for message in messages:
-        if message is None:
-            return RowError(ErrorCode.INVALID_INPUT, "a message is null")
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise mismatch(Task.CHAT)
-        if not isinstance(message["role"], str) or not isinstance(message["content"], str):
-            return RowError(ErrorCode.INVALID_INPUT, "the role or the content of a message is null or no string")
+    given = value if isinstance(value, list) else [value]
+    if not all(
+        message is None or (isinstance(message, dict) and {"role", "content"} <= message.keys()) for message in given
+    ):
+        raise mismatch(Task.CHAT)
+    messages = checked_messages(given, is_text_only=True)
+    if isinstance(messages, RowError):
+        return messages
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def _with_images(messages: list[Mapping[str, Any]], files: Any) -> list[Mapping[str, Any]] | RowError:
+def _with_images(messages: Messages, files: Any) -> Messages | RowError:
     """The images in the last message, behind its text."""
     parts: list[Any] = [{"type": "text", "text": messages[-1]["content"]}]
     for number, data in enumerate(files if isinstance(files, list) else [files], 1):

@@ -18,13 +18,38 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *("arguments", "batching", "columns", "conditions", "config", "model_parameters", "prompts", "result_types"),
-        *("references", "retry", "tokens", "vectors"),
+        *(
+            "arguments",
+            "batching",
+            "columns",
+            "conditions",
+            "config",
+            "decoding",
+            "identity",
+            "limits",
+            "messages",
+            "model_parameters",
+        ),
+        *("prompts", "references", "result_types", "retry", "tokens", "vectors"),
     },
-    2: {"endpoints", "questions", "readings"},
+    2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
-    4: {"board", "catalog", "column_worker", "engine", "loop", "replay", "response_cache", "runs", "task", "worker"},
-    5: {"functions", "guard", "session", "siblings", "simulator", "sinks", "spark", "sql_functions"},
+    4: {
+        *(
+            "board",
+            "calls",
+            "catalog",
+            "column_worker",
+            "engine",
+            "loop",
+            "replay",
+            "response_cache",
+            "runs",
+            "settings",
+        ),
+        *("siblings", "task", "templates", "worker"),
+    },
+    5: {"functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"},
     6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
