@@ -39,7 +39,20 @@ FLOORS: dict[int, set[str]] = {
         *("siblings", "task", "templates", "worker"),
     },
     5: {"functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"},
-    6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
+    6: {
+        "audit",
+        "landed",
+        "landing",
+        "pending",
+        "plans",
+        "report",
+        "run",
+        "shelf",
+        "statements",
+        "stream",
+        "tables",
+        "watch",
+    },
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
