@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -271,7 +271,7 @@ class _Worker:
             if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
                 raise self._stopped()
             # a call is charged to one row; rows that share its answer cost nothing
-            shared = replace(outcome, usage=NO_USAGE)
+            shared = outcome.with_usage(NO_USAGE)
             first, *others = self._rows_of.pop(outcome.request_id)
             self._end(first, outcome)
             for row in others:

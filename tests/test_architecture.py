@@ -18,7 +18,18 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *("arguments", "batching", "columns", "conditions", "config", "identity", "messages", "model_parameters"),
+        *(
+            "arguments",
+            "batching",
+            "columns",
+            "conditions",
+            "config",
+            "decoding",
+            "identity",
+            "limits",
+            "messages",
+            "model_parameters",
+        ),
         *("prompts", "references", "result_types", "retry", "tokens", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
