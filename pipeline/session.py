@@ -10,6 +10,7 @@ from pathlib import Path
 import pyspark
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from pipeline.errors import SourceError
@@ -83,6 +84,17 @@ def _submitted(builder: SparkSession.Builder) -> SparkSession.Builder:
     if jvm.java.lang.System.getProperty("spark.log.level") is None:
         builder = builder.config("spark.log.level", "WARN")
     return builder
+
+
+@contextlib.contextmanager
+def without_query_log() -> Iterator[None]:
+    """Keeps the Java stack trace that Spark logs for every wrong statement off the screen; the caller says it."""
+    log = PySparkLogger.getLogger("SQLQueryContextLogger")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was_disabled
 
 
 def _with_delta(builder: SparkSession.Builder) -> SparkSession.Builder:
