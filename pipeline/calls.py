@@ -1,22 +1,27 @@
 """What every AI function is made of: an endpoint by name, a plan, a type, and one arrow UDF."""
 
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
+from pyspark import TaskContext
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StringType, StructField, StructType
 from pyspark.sql.utils import is_remote
 
 from pipeline.catalog import Catalog, NamedEndpoint, open_catalog
-from pipeline.column_worker import ColumnPlan, run_columns
+from pipeline.column_plan import ColumnPlan
+from pipeline.column_worker import run_columns
 from pipeline.conditions import AiFunctionError
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ConfigError
+from pipeline.query_failure import pack, unless_failed
 from pipeline.questions import QuestionSpec
 from pipeline.readings import ResultSpec
 from pipeline.records import Task
@@ -26,6 +31,7 @@ CONF = "pipeline.ai."  # of the settings in spark.conf
 # reads any more. With 64 KiB, thousands of rows were asked after a LIMIT was satisfied; with the least allowed, the
 # window. Results are written in large pieces anyway.
 _BUFFER = ("spark.sql.execution.pandas.udf.buffer.size", "4")
+_DRIVER = uuid.uuid4().hex
 DETAILS = (
     "STRUCT<usage: STRUCT<input_tokens: BIGINT, output_tokens: BIGINT, total_tokens: BIGINT, cached_input_tokens: BIGINT, "
     "reasoning_tokens: BIGINT>, finish_reason: STRING, model: STRING, attempts: INT, request_id: STRING>"
@@ -79,12 +85,18 @@ def planned(
 
 def to_udf(call: Planned) -> Callable[..., Column]:
     """The one UDF that calls; nondeterministic, so that the optimizer neither repeats nor moves it."""
-    plan = call.plan
+    packed = pack(partial(run_columns, plan=call.plan))
+    driver = _DRIVER
 
     def work(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
-        return run_columns(batches, plan)
+        # travels by value: what it names is all that a worker loads before it knows that there is something to ask
+        context = TaskContext.get()
+        assert context is not None
+        execution = context.getLocalProperty("spark.sql.execution.id") or f"stage{context.stageId()}"
+        # one execution of the query in one executor, whose workers have one parent
+        return unless_failed(f"{driver}-{os.getppid()}-{execution}", packed, batches)
 
-    work.__name__ = plan.function
+    work.__name__ = call.plan.function
     udf: Any = F.arrow_udf(work, call.kind)
     nondeterministic: Callable[..., Column] = udf.asNondeterministic()
     return nondeterministic

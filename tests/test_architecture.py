@@ -24,12 +24,12 @@ FLOORS: dict[int, set[str]] = {
     2: {"endpoints", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
     4: {
-        *("board", "catalog", "column_worker", "engine", "loop", "replay", "response_cache", "runs", "settings", "task"),
-        *("templates", "worker"),
+        *("board", "catalog", "column_plan", "column_rows", "column_worker", "engine", "loop", "query_failure"),
+        *("query_memory", "replay", "response_cache", "runs", "settings", "task", "templates", "worker"),
     },
     5: {
         *("answer_types", "calls", "functions", "guard", "local_functions", "session", "sibling_columns", "siblings"),
-        *("simulator", "sinks", "spark", "sql_functions"),
+        *("simulator", "sinks", "spark", "sql_functions", "worker_daemon"),
     },
     6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
 }
@@ -45,6 +45,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "jinja2": ("pipeline.prompts",),
     "numpy": ("pipeline",),
     "orjson": ("pipeline", "jobs"),
+    "pandas": ("pipeline.worker_daemon",),
     "py4j": SPARK,
     "pyarrow": ("pipeline", "jobs"),
     "pydantic": ("pipeline.config",),
