@@ -1,11 +1,11 @@
 """Serve the simulator: an endpoint without account, key or cost, that can also be slow and fail."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pipeline.simulator import FAULTS, SimulatorSettings, serve
+from pipeline.simulator import FAULTS, Quotas, SimulatorSettings, serve
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)  # rich takes [[fault:...]] for markup
 EPILOG = (
@@ -13,6 +13,10 @@ EPILOG = (
     " (256 dimensions, needs the package wordllama), canned-chat and canned-embedding (fixed, for measurements)."
     " Its bill: GET /bill. Any text can ask for a fault: [[fault:rate_429]], or [[fault:rate_429:2]] for two attempts."
     f" Faults: {', '.join(FAULTS)}."
+    " Quotas, as providers enforce them: requests_per_second, requests_per_minute, requests_per_hour,"
+    " input_tokens_per_minute, output_tokens_per_minute, tokens_per_minute; reserve=max_tokens|larger|none;"
+    " enforce=window|bucket|both; burst_s; slice_s; default_reserve_tokens; refused_count=true;"
+    " headers=none|retry_after|openai|azure; databricks_body=documented|seen."
 )
 
 
@@ -27,6 +31,11 @@ def main(
     fault: Annotated[
         list[str] | None, typer.Option(help="NAME=SHARE, as rate_429=0.1; can be given many times.")
     ] = None,
+    quota: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, as requests_per_minute=600; can be given many times.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(help="Calls worked on at once; all of them unless given.")] = None,
+    overload: Annotated[str, typer.Option(help="What more calls get: 503, 429, 529, or queue: they wait.")] = "503",
     token: Annotated[
         str | None, typer.Option(help="Asked of every caller; env:NAME reads it from that variable.")
     ] = None,
@@ -44,6 +53,9 @@ def main(
             jitter_shape="lognormal",
             seed=seed,
             faults=dict(map(_share, fault or [])),
+            quotas=Quotas().with_changes(dict(map(_setting, quota or []))),
+            slots=slots,
+            overload=overload,  # type: ignore[arg-type] # the settings check it, and name the choices
             canned_vectors=canned_vectors,
         )
         serve(settings, lambda bound: _announce(f"http://{host}:{bound}", needs_token=token is not None))
@@ -66,6 +78,19 @@ def _share(given: str) -> tuple[str, float]:
         return name, float(share)
     except ValueError:
         raise ValueError(f"--fault is NAME=SHARE, as rate_429=0.1, got {given!r}") from None
+
+
+def _setting(given: str) -> tuple[str, Any]:
+    """A number, true or false where it reads as one, else the word."""
+    name, separator, value = given.partition("=")
+    if not separator or not value:
+        raise ValueError(f"--quota is NAME=VALUE, as requests_per_minute=600, got {given!r}")
+    if value in ("true", "false"):
+        return name, value == "true"
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
 
 def _announce(host_url: str, needs_token: bool) -> None:

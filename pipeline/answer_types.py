@@ -1,31 +1,39 @@
-"""From `returnType` and `responseFormat` to the type of the answer: what is sent for it, T, and how it is read."""
+"""From `returnType` and `responseFormat` to what is sent, the type of the answer and how it is read. Pure."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
-from pyspark.logger import PySparkLogger
-from pyspark.sql.pandas.types import to_arrow_type
-from pyspark.sql.types import ArrayType, DataType, DoubleType, FloatType, StringType, StructType
 
 from pipeline.arguments import constant
-from pipeline.catalog import NamedEndpoint
 from pipeline.conditions import AiFunctionError
 from pipeline.readings import Reading
 from pipeline.records import Task
 from pipeline.result_types import has_map, to_json_schema
 
+# The type of a DDL text. Raises ValueError for text that is no type, `unreadable` for one that Arrow has no form of.
+ReadType = Callable[[str], pa.DataType]
 
-def answer_type(
-    endpoint: NamedEndpoint, asked: DataType | None, response_format: str | None
-) -> tuple[dict[str, Any], DataType, Reading]:
-    """What is sent for the format, T, and how the answer is read."""
-    if endpoint.task is Task.EMBEDDING:
-        return {}, _vector_type(endpoint, asked, response_format), "vector"
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """`sent` goes into the body, `kind` is T."""
+
+    kind: pa.DataType
+    reading: Reading
+    sent: dict[str, Any]
+
+
+def answer_format(
+    task: Task, endpoint_name: str, asked: pa.DataType | None, response_format: str | None, read_type: ReadType
+) -> AnswerFormat:
+    """The format of a call to this endpoint; `asked` is the `returnType`. Raises AiFunctionError."""
+    if task is Task.EMBEDDING:
+        return AnswerFormat(_vector_type(endpoint_name, asked, response_format), "vector", {})
     if response_format is None:
-        return {}, *_typed(asked, "text")
+        return _typed(asked, "text", {})
     text = response_format.strip()
     if not text.startswith("{"):
         if asked is not None:
@@ -33,55 +41,60 @@ def answer_type(
                 "AI_FUNCTION_COMPILATION_ERROR",
                 "a `responseFormat` in DDL is the type already: leave `returnType` out.",
             )
-        return _ddl_format(text)
+        return _ddl_format(text, read_type)
     described = _json_format(text)
     if described["type"] == "text":
-        return {}, *_typed(asked, "text")
-    sent = {"response_format": described}
-    return sent, *_typed(asked, "json_object" if described["type"] == "json_object" else "json")
+        return _typed(asked, "text", {})
+    reading: Reading = "json_object" if described["type"] == "json_object" else "json"
+    return _typed(asked, reading, {"response_format": described})
 
 
-def to_type(function: str, name: str, value: Any) -> DataType | None:
-    """A type from its DDL. Raises AiFunctionError."""
-    if value is None or isinstance(value, DataType):
+def asked_type(function: str, name: str, value: Any, read_type: ReadType) -> pa.DataType | None:
+    """The type that a parameter states, in DDL or as it is. Raises AiFunctionError."""
+    if value is None or isinstance(value, pa.DataType):
         return value
     ddl = constant(function, {name: value}, name, str)
     try:
-        return _parsed(ddl)
-    except (PySparkException, Py4JJavaError, ValueError):
+        return read_type(ddl)
+    except ValueError:
         raise AiFunctionError(
             "INVALID_SCHEMA.PARSE_ERROR", f"The parameter `{name}` of `{function}` is not a valid schema: {ddl[:200]}."
         ) from None
 
 
-def to_arrow(kind: DataType) -> pa.DataType:
-    """The Arrow type of a Spark type. Raises AiFunctionError for one that no answer can be read as."""
+def unreadable(ddl: str) -> AiFunctionError:
+    """The error of a type that no answer can be read as."""
+    return AiFunctionError("INVALID_SCHEMA", f"an answer cannot be read as {ddl.upper()[:200]}.")
+
+
+def schema_format(name: str, kind: pa.DataType) -> dict[str, Any]:
+    """The body's `response_format` that asks for this type. Raises AiFunctionError."""
     try:
-        return to_arrow_type(kind, timezone="UTC")
-    except PySparkException:
-        raise AiFunctionError(
-            "INVALID_SCHEMA", f"an answer cannot be read as {kind.simpleString().upper()[:200]}."
-        ) from None
+        schema = to_json_schema(kind)
+    except ValueError as exc:
+        raise AiFunctionError("AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT.DDL_STRING", f"{exc}.") from None
+    inner = {"name": name, "strict": not has_map(kind), "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": inner}}
 
 
-def _typed(asked: DataType | None, otherwise: Reading) -> tuple[DataType, Reading]:
-    if asked is None or isinstance(asked, StringType):
-        return StringType(), otherwise
-    return asked, "typed"
+def _typed(asked: pa.DataType | None, otherwise: Reading, sent: dict[str, Any]) -> AnswerFormat:
+    if asked is None or asked == pa.string():
+        return AnswerFormat(pa.string(), otherwise, sent)
+    return AnswerFormat(asked, "typed", sent)
 
 
-def _vector_type(endpoint: NamedEndpoint, asked: DataType | None, response_format: str | None) -> DataType:
+def _vector_type(endpoint_name: str, asked: pa.DataType | None, response_format: str | None) -> pa.DataType:
     if response_format is not None:
         raise AiFunctionError(
-            "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT", f"the endpoint {endpoint.name} answers with vectors only."
+            "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT", f"the endpoint {endpoint_name} answers with vectors only."
         )
     if asked is None:
-        return ArrayType(FloatType())
-    if isinstance(asked, ArrayType) and isinstance(asked.elementType, FloatType | DoubleType):
+        return pa.list_(pa.float32())
+    if pa.types.is_list(asked) and asked.value_type in (pa.float32(), pa.float64()):
         return asked
     raise AiFunctionError(
         "AI_FUNCTION_COMPILATION_ERROR",
-        f"the endpoint {endpoint.name} answers with vectors: `returnType` is ARRAY<FLOAT> or ARRAY<DOUBLE>.",
+        f"the endpoint {endpoint_name} answers with vectors: `returnType` is ARRAY<FLOAT> or ARRAY<DOUBLE>.",
     )
 
 
@@ -100,37 +113,16 @@ def _json_format(text: str) -> dict[str, Any]:
     return dict(described)
 
 
-def _ddl_format(text: str) -> tuple[dict[str, Any], DataType, Reading]:
+def _ddl_format(text: str, read_type: ReadType) -> AnswerFormat:
     condition = "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT.DDL_STRING"
     try:
-        kind = _parsed(text)
-    except (PySparkException, Py4JJavaError, ValueError):
+        kind = read_type(text)
+    except ValueError:
         raise AiFunctionError(condition, f"`responseFormat` is neither JSON nor a schema: {text[:200]}.") from None
-    if not isinstance(kind, StructType) or not kind.fields or not text.lower().startswith("struct"):
+    if not pa.types.is_struct(kind) or not kind.num_fields or not text.lower().startswith("struct"):
         raise AiFunctionError(condition, "`responseFormat` in DDL must be a STRUCT.")
     name = "answer"
-    if len(kind.fields) == 1 and isinstance(kind.fields[0].dataType, StructType):
+    if kind.num_fields == 1 and pa.types.is_struct(kind.field(0).type):
         # one field that holds a struct names the schema; T is what it holds
-        name, kind = kind.fields[0].name, kind.fields[0].dataType
-    return schema_format(name, kind), kind, "typed"
-
-
-def schema_format(name: str, kind: DataType) -> dict[str, Any]:
-    """The body's `response_format` that asks for this type."""
-    arrow = to_arrow(kind)
-    try:
-        schema = to_json_schema(arrow)
-    except ValueError as exc:
-        raise AiFunctionError("AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT.DDL_STRING", f"{exc}.") from None
-    inner = {"name": name, "strict": not has_map(arrow), "schema": schema}
-    return {"response_format": {"type": "json_schema", "json_schema": inner}}
-
-
-def _parsed(ddl: str) -> DataType:
-    """Spark logs a stack trace for DDL that it cannot parse; the caller says it in a sentence."""
-    log = PySparkLogger.getLogger("SQLQueryContextLogger")
-    was_disabled, log.disabled = log.disabled, True
-    try:
-        return DataType.fromDDL(ddl)
-    finally:
-        log.disabled = was_disabled
+        name, kind = kind.field(0).name, kind.field(0).type
+    return AnswerFormat(kind, "typed", schema_format(name, kind))

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -76,7 +75,7 @@ class Rows:
         """Finishes the rows of these requests. Raises AiFunctionError where a failed row fails the query."""
         for outcome in outcomes:
             # a call is charged to one row; rows that share its answer cost nothing
-            shared = replace(outcome, usage=NO_USAGE)
+            shared = outcome.with_usage(NO_USAGE)
             first, *others = self._asking.pop(outcome.request_id)
             self._end(first, outcome)
             for row in others:

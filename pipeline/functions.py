@@ -1,36 +1,51 @@
-"""`ai_query` as a column function, and the plan of its call."""
+"""`ai_query` as a column function, and how Spark runs every AI function: as one arrow UDF over a plan."""
 
 import json
-import re
-from collections.abc import Mapping
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from pyspark.sql import Column
+import pyarrow as pa
+from py4j.protocol import Py4JJavaError
+from pyspark import TaskContext
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from pyspark.sql.types import DataType
+from pyspark.sql.utils import is_remote
 
-from pipeline.answer_types import answer_type, to_arrow, to_type
-from pipeline.arguments import Parameter, constant, wrong_type
-from pipeline.calls import Planned, as_column, find_endpoint, let_output_flow, planned, to_udf
-from pipeline.conditions import AiFunctionError
-from pipeline.model_parameters import checked
-from pipeline.questions import QuestionSpec, mismatch
-from pipeline.readings import ResultSpec
-from pipeline.records import Task
+from pipeline.answer_types import unreadable
+from pipeline.calls import Place, local_path, plan_ai_query
+from pipeline.catalog import Catalog, open_catalog
+from pipeline.column_plan import ColumnPlan
+from pipeline.column_worker import run_columns
+from pipeline.query_failure import pack, unless_failed
+from pipeline.readings import result_type
+from pipeline.siblings import Call
+from pipeline.templates import SHIPPED, Templates
 
-AI_QUERY = (
-    Parameter("endpoint", is_required=True),
-    Parameter("request", is_constant=False, is_required=True),
-    Parameter("returnType"),
-    Parameter("failOnError"),
-    Parameter("modelParameters"),
-    Parameter("responseFormat"),
-    Parameter("files", is_constant=False),
-    Parameter("details"),
-)
+CONF = "pipeline.ai."  # of the settings in spark.conf
+_DRIVER = uuid.uuid4().hex
+# Spark's Python worker holds results back until this many bytes are there, and learns only by writing that nobody
+# reads any more. With 64 KiB, thousands of rows were asked after a LIMIT was satisfied; with the least allowed, the
+# window. Results are written in large pieces anyway.
+_BUFFER = ("spark.sql.execution.pandas.udf.buffer.size", "4")
 
-# Types as Spark writes them.
-_TEXT = re.compile(r"void|string.*|(var)?char\(\d+\)")
-_MESSAGES = re.compile(r"(array<)?struct<(?=.*\brole:string)(?=.*\bcontent:string)")
+
+@dataclass(slots=True)
+class _Registered:
+    """What `register` was told, for the functions of this driver."""
+
+    catalog: Catalog = field(default_factory=Catalog)
+    templates: Templates = field(default_factory=lambda: SHIPPED)
+
+
+registered = _Registered()
 
 
 def ai_query(
@@ -54,7 +69,7 @@ def ai_query(
     """
     values = {
         "endpoint": endpoint,
-        "returnType": return_type,
+        "returnType": _arrow(return_type) if isinstance(return_type, DataType) else return_type,
         "failOnError": fail_on_error,
         "modelParameters": dict(model_parameters) if model_parameters is not None else None,
         "responseFormat": json.dumps(response_format) if isinstance(response_format, Mapping) else response_format,
@@ -63,37 +78,107 @@ def ai_query(
     let_output_flow()
     columns = [as_column(request)] + ([as_column(files)] if files is not None else [])
     rows = {"request": None} | ({"files": None} if files is not None else {})
-    return to_udf(plan_ai_query(values, rows))(*columns)
+    return to_udf(plan_ai_query(place(), values, rows))(*columns)
 
 
-def plan_ai_query(values: Mapping[str, Any], rows: Mapping[str, str | None]) -> Planned:
-    """The call with these constants, by the names of the SQL parameters. Raises AiFunctionError.
+def invoke(call: Call, arguments: Sequence[Any], apply: Callable[[Any, Sequence[Any]], Any]) -> Any:
+    """The call over its arguments; `apply` gives a UDF its arguments, as columns or as expressions."""
+    if isinstance(call, ColumnPlan):
+        return apply(to_udf(call), arguments)
+    if call.each is not None:
+        arguments = [apply(to_udf(call.each), [argument]) for argument in arguments]
+    compute = call.compute
 
-    `rows` are the row arguments that were given, with their type as Spark writes it where it is known.
-    """
-    name = "ai_query"
-    has_files = "files" in rows
-    endpoint = find_endpoint(constant(name, values, "endpoint", str, ""))
-    parameters = checked(constant(name, values, "modelParameters", dict, {}), endpoint.task)
-    sent, kind, reading = answer_type(
-        endpoint, to_type(name, "returnType", values.get("returnType")), constant(name, values, "responseFormat", str)
+    def finish(*arrays: pa.Array) -> pa.Array:
+        return compute(*arrays)
+
+    finish.__name__ = call.function
+    return apply(F.arrow_udf(finish, from_arrow_type(call.kind)), arguments)
+
+
+def to_udf(plan: ColumnPlan) -> Callable[..., Column]:
+    """The one UDF that calls; nondeterministic, so that the optimizer neither repeats nor moves it."""
+    packed = pack(partial(run_columns, plan=plan))
+    driver = _DRIVER
+
+    def work(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        # travels by value: what it names is all that a worker loads before it knows that there is something to ask
+        context = TaskContext.get()
+        assert context is not None
+        execution = context.getLocalProperty("spark.sql.execution.id") or f"stage{context.stageId()}"
+        # one execution of the query in one executor, whose workers have one parent
+        return unless_failed(f"{driver}-{os.getppid()}-{execution}", packed, batches)
+
+    work.__name__ = plan.function
+    udf: Any = F.arrow_udf(work, from_arrow_type(result_type(plan.result)))
+    nondeterministic: Callable[..., Column] = udf.asNondeterministic()
+    return nondeterministic
+
+
+def let_output_flow(spark: SparkSession | None = None) -> None:
+    """Makes Spark take results, and the end of a query reach the workers, at once; a value of the user's stays."""
+    session = spark or SparkSession.getActiveSession()
+    name, size = _BUFFER
+    if session is not None and session.conf.get(name, None) in (None, "65536"):
+        session.conf.set(name, size)
+
+
+def place() -> Place:
+    """What the active session says about its calls, over what `register` was told. Raises ConfigError."""
+    path = setting("endpoints")
+    return Place(
+        catalog=open_catalog(path) if path is not None else registered.catalog,
+        read_type=_read_type,
+        templates=registered.templates,
+        slots=slots(),
+        default_endpoint=setting("default_endpoint"),
+        default_embedding_endpoint=setting("default_embedding_endpoint"),
+        cache_path=local_path(setting("cache")),
     )
-    if has_files and endpoint.task is Task.EMBEDDING:
-        raise AiFunctionError("AI_FUNCTION_COMPILATION_ERROR", f"the endpoint {endpoint.name} takes no `files`.")
-    _check_row_types(endpoint.task, rows)
-    result = ResultSpec(
-        to_arrow(kind),
-        reading,
-        fails=constant(name, values, "failOnError", bool, True),
-        has_details=constant(name, values, "details", bool, False),
-    )
-    question = QuestionSpec(endpoint.task, ("request", "files") if has_files else ("request",))
-    return planned(name, endpoint, question, result, kind, {**parameters, **sent})
 
 
-def _check_row_types(task: Task, rows: Mapping[str, str | None]) -> None:
-    request, files = rows.get("request"), rows.get("files")
-    if request is not None and not _TEXT.fullmatch(request) and not (task is Task.CHAT and _MESSAGES.match(request)):
-        raise mismatch(task)
-    if files not in (None, "void", "binary", "array<binary>"):
-        raise wrong_type("ai_query", "files", "a BINARY or an ARRAY<BINARY>")
+def setting(key: str) -> str | None:
+    """`pipeline.ai.<key>` of the active session."""
+    spark = SparkSession.getActiveSession()
+    return spark.conf.get(CONF + key, None) if spark is not None else None
+
+
+def slots() -> int:
+    """Tasks that run at once, among which an endpoint's limits are shared; `pipeline.ai.slots` overrides."""
+    told = setting("slots")
+    if told is not None:
+        return max(1, int(told))
+    spark = SparkSession.getActiveSession()
+    if spark is None or is_remote():
+        return 1
+    return max(1, int(spark.sparkContext.defaultParallelism))
+
+
+def as_column(value: Column | str) -> Column:
+    """A column, or the one of that name."""
+    return F.col(value) if isinstance(value, str) else value
+
+
+def _read_type(ddl: str) -> pa.DataType:
+    try:
+        kind = _parsed(ddl)
+    except (PySparkException, Py4JJavaError) as exc:
+        raise ValueError(ddl) from exc
+    return _arrow(kind)
+
+
+def _arrow(kind: DataType) -> pa.DataType:
+    try:
+        return to_arrow_type(kind, timezone="UTC")
+    except PySparkException:
+        raise unreadable(kind.simpleString()) from None
+
+
+def _parsed(ddl: str) -> DataType:
+    """Spark logs a stack trace for DDL that it cannot parse; the caller says it in a sentence."""
+    log = PySparkLogger.getLogger("SQLQueryContextLogger")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        return DataType.fromDDL(ddl)
+    finally:
+        log.disabled = was_disabled

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import RETRYABLE_CODES, ErrorCode, Verdict
 
@@ -107,11 +107,11 @@ class RowError:
         return self.code in RETRYABLE_CODES
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The answer to one request: a response or an error, never both.
 
-    `response` is text for chat and a float32 vector, shape (dimensions,), for embeddings.
+    `response` is text for chat and a float32 vector, shape (dimensions,), for embeddings. A tuple, since two are made
+    for every row and a frozen dataclass takes five times as long.
     """
 
     request_id: str
@@ -131,20 +131,11 @@ class Outcome:
         self, *, attempts: int, latency_ms: float | None, completed_at_s: float, is_replayed: bool = False
     ) -> "Outcome":
         """The same outcome, stamped by the engine."""
-        return Outcome(  # spelt out: `replace` looks the fields up each time, and this runs for every row
-            self.request_id,
-            self.response,
-            self.error,
-            self.usage,
-            self.finish_reason,
-            self.model,
-            self.norm,
-            self.is_normalized,
-            attempts,
-            latency_ms,
-            completed_at_s,
-            is_replayed,
-        )
+        return Outcome(*self[:8], attempts, latency_ms, completed_at_s, is_replayed)
+
+    def with_usage(self, usage: Usage) -> "Outcome":
+        """The same outcome, charged with another usage."""
+        return self._replace(usage=usage)
 
 
 @dataclass(frozen=True, slots=True)

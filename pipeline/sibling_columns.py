@@ -1,11 +1,12 @@
-"""The functions beside `ai_query` as columns. NULL and blank contents ask nothing and give NULL."""
+"""The functions beside `ai_query`, as columns; NULL and blank contents ask nothing and give NULL."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pyspark.sql import Column
 
-from pipeline.calls import as_column, let_output_flow
-from pipeline.siblings import BY_NAME, Values, invoke
+from pipeline.functions import as_column, invoke, let_output_flow, place
+from pipeline.siblings import BY_NAME
 
 
 def ai_gen(prompt: Column | str) -> Column:
@@ -68,8 +69,8 @@ def ai_count_tokens(content: Column | str) -> Column:
     return _over("ai_count_tokens", {}, content)
 
 
-def _over(function: str, values: Values, *columns: Column | str) -> Column:
+def _over(name: str, values: dict[str, Any], *columns: Column | str) -> Column:
     let_output_flow()
-    call = BY_NAME[function].plan(values, {})
+    call = BY_NAME[name].plan(place(), values, {})
     made: Column = invoke(call, [as_column(column) for column in columns], lambda udf, arguments: udf(*arguments))
     return made

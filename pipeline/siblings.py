@@ -1,20 +1,19 @@
-"""The functions beside `ai_query`: a template each, and structured output where it helps."""
+"""Every function by name, and those beside `ai_query`: a template each, structured output where it helps; no Spark."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql.types import ArrayType, BooleanType, DataType, FloatType, StringType, StructField, StructType
 
 from pipeline.arguments import Parameter, constant, wrong_type
-from pipeline.calls import Planned, default_endpoint, planned, to_udf
+from pipeline.calls import AI_QUERY, Place, plan_ai_query, planned
+from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
-from pipeline.local_functions import cosine_udf, count_udf
+from pipeline.local_functions import cosines, token_counts
 from pipeline.questions import QuestionSpec
 from pipeline.readings import ResultSpec
 from pipeline.records import Task
-from pipeline.templates import template_of
 
 SENTIMENTS = ("positive", "negative", "neutral", "mixed")
 LABELS = (2, 20)  # of ai_classify, as the original allows
@@ -22,49 +21,43 @@ _NONE = "none of these"
 
 _CONTENT = Parameter("content", is_constant=False, is_required=True)
 _LABELS = Parameter("labels", is_required=True)
+_TEXT = ResultSpec(pa.string())
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
-    """A call that a plain UDF finishes: over the arguments, or over what `each` makes of every one of them."""
+class Finish:
+    """A call without questions of its own: `compute` makes the column of its arguments, or of each one's answers."""
 
-    udf: Callable[[], Any]
-    each: Planned | None = None
+    function: str
+    kind: pa.DataType
+    compute: Callable[..., pa.Array]
+    each: ColumnPlan | None = None
 
 
-Call = Planned | Local
+Call = ColumnPlan | Finish
 Values = Mapping[str, Any]
 Types = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Sibling:
-    """A function by its SQL name."""
+class Function:
+    """A function by its SQL name; `plan` takes the constants, and the row arguments' types as Spark writes them."""
 
     name: str
     parameters: tuple[Parameter, ...]
-    plan: Callable[[Values, Types], Call]
-
-
-def invoke(call: Call, arguments: Sequence[Any], apply: Callable[[Any, Sequence[Any]], Any]) -> Any:
-    """The call over its arguments; `apply` gives a UDF its arguments, as columns or as expressions."""
-    if isinstance(call, Planned):
-        return apply(to_udf(call), arguments)
-    if call.each is not None:
-        arguments = [apply(to_udf(call.each), [argument]) for argument in arguments]
-    return apply(call.udf(), arguments)
+    plan: Callable[[Place, Values, Types], Call]
 
 
 def _asked(
+    place: Place,
     name: str,
     column: str,
     result: ResultSpec,
-    kind: DataType,
     values: Values | None = None,
     schema: Values | None = None,
-) -> Planned:
+) -> ColumnPlan:
     """A chat call with the function's template."""
-    template = template_of(name)
+    template = place.templates[name]
     question = QuestionSpec(
         Task.CHAT,
         (column,),
@@ -73,7 +66,7 @@ def _asked(
         values=dict(values or {}),
         is_blank_null=True,
     )
-    return planned(name, default_endpoint(Task.CHAT), question, result, kind, _format(name, schema))
+    return planned(place, name, place.endpoint_for(Task.CHAT), question, result, _format(name, schema))
 
 
 def _format(name: str, properties: Values | None) -> dict[str, Any]:
@@ -89,75 +82,69 @@ def _format(name: str, properties: Values | None) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": inner}}
 
 
-_TEXT = ResultSpec(pa.string())
-
-
-def _gen(values: Values, types: Types) -> Planned:
+def _gen(place: Place, values: Values, types: Types) -> ColumnPlan:
     question = QuestionSpec(Task.CHAT, ("prompt",), is_blank_null=True)
-    return planned("ai_gen", default_endpoint(Task.CHAT), question, _TEXT, StringType(), {})
+    return planned(place, "ai_gen", place.endpoint_for(Task.CHAT), question, _TEXT, {})
 
 
-def _summarize(values: Values, types: Types) -> Planned:
+def _summarize(place: Place, values: Values, types: Types) -> ColumnPlan:
     words = constant("ai_summarize", values, "max_words", int, 50)
     if words < 0:
         raise AiFunctionError("AI_FUNCTION_INVALID_MAX_WORDS", f"`max_words` is {words}; it must be 0 or more.")
-    return _asked("ai_summarize", "content", _TEXT, StringType(), {"max_words": words})
+    return _asked(place, "ai_summarize", "content", _TEXT, {"max_words": words})
 
 
-def _translate(values: Values, types: Types) -> Planned:
+def _translate(place: Place, values: Values, types: Types) -> ColumnPlan:
     language = constant("ai_translate", values, "to_lang", str, "")
     if not language.strip():
         raise wrong_type("ai_translate", "to_lang", "a language, like 'en'")
-    return _asked("ai_translate", "content", _TEXT, StringType(), {"to_lang": language})
+    return _asked(place, "ai_translate", "content", _TEXT, {"to_lang": language})
 
 
-def _fix_grammar(values: Values, types: Types) -> Planned:
-    return _asked("ai_fix_grammar", "content", _TEXT, StringType())
+def _fix_grammar(place: Place, values: Values, types: Types) -> ColumnPlan:
+    return _asked(place, "ai_fix_grammar", "content", _TEXT)
 
 
-def _mask(values: Values, types: Types) -> Planned:
-    return _asked("ai_mask", "content", _TEXT, StringType(), {"labels": _labels("ai_mask", values)})
+def _mask(place: Place, values: Values, types: Types) -> ColumnPlan:
+    return _asked(place, "ai_mask", "content", _TEXT, {"labels": _labels("ai_mask", values)})
 
 
-def _classify(values: Values, types: Types) -> Planned:
+def _classify(place: Place, values: Values, types: Types) -> ColumnPlan:
     labels = _labels("ai_classify", values, *LABELS)
     result = ResultSpec(pa.string(), "label", tuple(labels))
     schema = {"label": {"type": "string", "enum": [*labels, _NONE]}}
-    return _asked("ai_classify", "content", result, StringType(), {"labels": labels, "none": _NONE}, schema)
+    return _asked(place, "ai_classify", "content", result, {"labels": labels, "none": _NONE}, schema)
 
 
-def _sentiment(values: Values, types: Types) -> Planned:
+def _sentiment(place: Place, values: Values, types: Types) -> ColumnPlan:
     schema = {"sentiment": {"type": "string", "enum": list(SENTIMENTS)}}
-    return _asked(
-        "ai_analyze_sentiment", "content", ResultSpec(pa.string(), "label", SENTIMENTS), StringType(), None, schema
-    )
+    return _asked(place, "ai_analyze_sentiment", "content", ResultSpec(pa.string(), "label", SENTIMENTS), None, schema)
 
 
-def _extract(values: Values, types: Types) -> Planned:
+def _extract(place: Place, values: Values, types: Types) -> ColumnPlan:
     labels = _labels("ai_extract", values)
-    kind = StructType([StructField(label, StringType()) for label in labels])
     result = ResultSpec(pa.struct([(label, pa.string()) for label in labels]), "typed")
     schema = {label: {"type": ["string", "null"]} for label in labels}
-    return _asked("ai_extract", "content", result, kind, {"labels": labels}, schema)
+    return _asked(place, "ai_extract", "content", result, {"labels": labels}, schema)
 
 
-def _filter(values: Values, types: Types) -> Planned:
+def _filter(place: Place, values: Values, types: Types) -> ColumnPlan:
     result = ResultSpec(pa.bool_(), "typed_or_null")
-    return _asked("ai_filter", "predicate", result, BooleanType(), None, {"answer": {"type": "boolean"}})
+    return _asked(place, "ai_filter", "predicate", result, None, {"answer": {"type": "boolean"}})
 
 
-def _embed(values: Values, types: Types) -> Planned:
+def _embed(place: Place, values: Values, types: Types) -> ColumnPlan:
     question = QuestionSpec(Task.EMBEDDING, ("content",), is_blank_null=True)
     result = ResultSpec(pa.list_(pa.float32()), "vector")
-    return planned("ai_embed", default_endpoint(Task.EMBEDDING), question, result, ArrayType(FloatType()), {})
+    return planned(place, "ai_embed", place.endpoint_for(Task.EMBEDDING), question, result, {})
 
 
-def _similarity(values: Values, types: Types) -> Local:
-    return Local(cosine_udf, _embed({}, {}))
+def _similarity(place: Place, values: Values, types: Types) -> Finish:
+    return Finish("ai_similarity", pa.float32(), cosines, _embed(place, {}, {}))
 
 
-def _count_tokens(values: Values, types: Types) -> Local:
-    return Local(count_udf)
+def _count_tokens(place: Place, values: Values, types: Types) -> Finish:
+    return Finish("ai_count_tokens", pa.int32(), token_counts)
 
 
 def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> list[str]:
@@ -169,22 +156,23 @@ def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> l
     return list(labels)
 
 
-SIBLINGS = (
-    Sibling("ai_gen", (Parameter("prompt", is_constant=False, is_required=True),), _gen),
-    Sibling("ai_classify", (_CONTENT, _LABELS), _classify),
-    Sibling("ai_extract", (_CONTENT, _LABELS), _extract),
-    Sibling("ai_summarize", (_CONTENT, Parameter("max_words")), _summarize),
-    Sibling("ai_translate", (_CONTENT, Parameter("to_lang", is_required=True)), _translate),
-    Sibling(
+FUNCTIONS = (
+    Function("ai_query", AI_QUERY, plan_ai_query),
+    Function("ai_gen", (Parameter("prompt", is_constant=False, is_required=True),), _gen),
+    Function("ai_classify", (_CONTENT, _LABELS), _classify),
+    Function("ai_extract", (_CONTENT, _LABELS), _extract),
+    Function("ai_summarize", (_CONTENT, Parameter("max_words")), _summarize),
+    Function("ai_translate", (_CONTENT, Parameter("to_lang", is_required=True)), _translate),
+    Function(
         "ai_similarity",
         tuple(Parameter(name, is_constant=False, is_required=True) for name in ("expr1", "expr2")),
         _similarity,
     ),
-    Sibling("ai_mask", (_CONTENT, _LABELS), _mask),
-    Sibling("ai_fix_grammar", (_CONTENT,), _fix_grammar),
-    Sibling("ai_analyze_sentiment", (_CONTENT,), _sentiment),
-    Sibling("ai_embed", (_CONTENT,), _embed),
-    Sibling("ai_filter", (Parameter("predicate", is_constant=False, is_required=True),), _filter),
-    Sibling("ai_count_tokens", (_CONTENT,), _count_tokens),
+    Function("ai_mask", (_CONTENT, _LABELS), _mask),
+    Function("ai_fix_grammar", (_CONTENT,), _fix_grammar),
+    Function("ai_analyze_sentiment", (_CONTENT,), _sentiment),
+    Function("ai_embed", (_CONTENT,), _embed),
+    Function("ai_filter", (Parameter("predicate", is_constant=False, is_required=True),), _filter),
+    Function("ai_count_tokens", (_CONTENT,), _count_tokens),
 )
-BY_NAME = {sibling.name: sibling for sibling in SIBLINGS}
+BY_NAME = {function.name: function for function in FUNCTIONS}

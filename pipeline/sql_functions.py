@@ -13,15 +13,12 @@ from pyspark.sql.classic.column import _to_seq
 from pyspark.sql.utils import is_remote
 
 from pipeline.arguments import bind, not_constant
-from pipeline.calls import let_output_flow, registered
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
-from pipeline.functions import AI_QUERY, plan_ai_query
+from pipeline.functions import invoke, let_output_flow, place, registered
 from pipeline.guard import guard
-from pipeline.siblings import SIBLINGS, Sibling, invoke
-from pipeline.templates import use_templates
-
-FUNCTIONS = (Sibling("ai_query", AI_QUERY, plan_ai_query), *SIBLINGS)
+from pipeline.siblings import FUNCTIONS, Function
+from pipeline.templates import load_templates
 
 
 def register(
@@ -39,7 +36,7 @@ def register(
     guard(spark)
     let_output_flow(spark)
     registered.catalog = open_catalog(endpoints)
-    use_templates(templates)
+    registered.templates = load_templates(templates)
     if is_remote():
         warnings.warn(
             "Spark Connect has no registry for functions whose type follows from their arguments: use ai_query and its "
@@ -60,7 +57,7 @@ def register(
 class _Builder:
     """`Seq[Expression] => Expression` in Python."""
 
-    def __init__(self, spark: SparkSession, function: Sibling) -> None:
+    def __init__(self, spark: SparkSession, function: Function) -> None:
         self._spark = spark
         self._function = function
 
@@ -101,7 +98,7 @@ class _Builder:
             else:
                 raise not_constant(function.name, parameter.name)
         types: dict[str, str | None] = {name: str(row.dataType().simpleString()) for name, row in rows.items()}
-        return invoke(function.plan(values, types), list(rows.values()), self._expression)
+        return invoke(function.plan(place(), values, types), list(rows.values()), self._expression)
 
     def _expression(self, udf: Any, arguments: Sequence[Any]) -> Any:
         judf = getattr(udf, "_judf", None) or udf._unwrapped._judf

@@ -1,5 +1,6 @@
-"""What the AI functions ask: the shipped prompts, and those of a user's file laid over them."""
+"""What the AI functions ask: the shipped prompts, with those of a user's file laid over them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.config import read_toml
@@ -7,14 +8,12 @@ from pipeline.errors import ConfigError
 from pipeline.prompts import PromptSpec, prompt_columns
 from pipeline.records import Task
 
-_SHIPPED = Path(__file__).with_name("templates.toml")
-
-_templates: dict[str, dict[str, str]] = {}
+Templates = Mapping[str, Mapping[str, str]]  # function -> `prompt`, and `system` where it has one
 
 
-def use_templates(path: str | None) -> None:
-    """The shipped templates, with those of a file laid over them. Raises ConfigError."""
-    templates = {name: dict(table) for name, table in read_toml(str(_SHIPPED)).items()}
+def load_templates(path: str | None) -> Templates:
+    """The shipped templates, or these under those of a file. Raises ConfigError."""
+    templates = {name: dict(table) for name, table in SHIPPED.items()}
     for name, table in (read_toml(path) if path is not None else {}).items():
         if name not in templates:
             raise ConfigError(f"{path}: [{name}]: unknown function. Known: {', '.join(sorted(templates))}")
@@ -26,12 +25,7 @@ def use_templates(path: str | None) -> None:
         if unknown := sorted(set(used) - set(known)):
             raise ConfigError(f"{path}: [{name}]: {', '.join(unknown)} is no argument. Known: {', '.join(known)}")
         templates[name].update(table)
-    _templates.clear()
-    _templates.update(templates)
+    return templates
 
 
-def template_of(function: str) -> dict[str, str]:
-    """`prompt` and perhaps `system` of a function."""
-    if not _templates:
-        use_templates(None)
-    return _templates[function]
+SHIPPED: Templates = read_toml(str(Path(__file__).with_name("templates.toml")))

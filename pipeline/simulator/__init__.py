@@ -1,10 +1,12 @@
 """An endpoint that speaks the wire formats of OpenAI and Databricks, fails on demand and keeps its own bill."""
 
-from pipeline.simulator.app import Outage
+from pipeline.simulator.admission import LimitUse
 from pipeline.simulator.bill import Bill, Texts, text_digest
 from pipeline.simulator.faults import FAULTS, marker
 from pipeline.simulator.handle import Handle
+from pipeline.simulator.outage import Outage
 from pipeline.simulator.process import SimulatorProcess
+from pipeline.simulator.quotas import Quotas
 from pipeline.simulator.server import serve
 from pipeline.simulator.settings import SimulatorSettings
 from pipeline.simulator.thread import Simulator
@@ -14,7 +16,9 @@ __all__ = [
     "FAULTS",
     "Bill",
     "Handle",
+    "LimitUse",
     "Outage",
+    "Quotas",
     "Simulator",
     "SimulatorProcess",
     "SimulatorSettings",

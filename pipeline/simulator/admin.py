@@ -6,12 +6,17 @@ from typing import Any, get_args
 import orjson
 from aiohttp import web
 
-from pipeline.simulator.app import App, Outage
+from pipeline.simulator.admission import Admission
+from pipeline.simulator.app import App, now_s
+from pipeline.simulator.capacity import Capacity
 from pipeline.simulator.faults import FaultPicker, check_shares
 from pipeline.simulator.latency import LatencyModel
+from pipeline.simulator.outage import Outage, span
 from pipeline.simulator.wire import CREATED_S, JSON
 
 Document = dict[str, Any]
+_CAPACITY = {"slots", "overload"}
+_OUTAGE = {"mode", "after_s", "for_s"}
 _LATENCY = {"latency_ms", "per_token_ms", "jitter", "jitter_shape"}
 
 
@@ -50,6 +55,7 @@ def _texts(app: App) -> Document:
 
 def _reset_bill(app: App, document: Document) -> None:
     app.ledger.reset()
+    app.admission.reset_use()
 
 
 def _set_faults(app: App, document: Document) -> None:
@@ -67,23 +73,41 @@ def _set_seed(app: App, document: Document) -> None:
 
 
 def _set_latency(app: App, document: Document) -> None:
-    if unknown := sorted(set(document) - _LATENCY):
-        raise ValueError(f"unknown fields {unknown}; known: {sorted(_LATENCY)}")
+    _check_names(document, _LATENCY)
     app.settings = app.settings.with_changes(document)
     app.latency = LatencyModel(app.settings)
 
 
+def _set_quotas(app: App, document: Document) -> None:
+    """The body is what changes, null lifts a limit; the windows begin empty."""
+    app.settings = app.settings.with_changes({"quotas": app.settings.quotas.with_changes(document)})
+    app.admission = Admission(app.settings.quotas, now_s())
+
+
+def _set_capacity(app: App, document: Document) -> None:
+    """Calls that are being worked on keep their old slots."""
+    _check_names(document, _CAPACITY)
+    app.settings = app.settings.with_changes(document)
+    app.capacity = Capacity(app.settings.slots, app.settings.overload)
+
+
 def _set_outage(app: App, document: Document) -> None:
+    _check_names(document, _OUTAGE)
     mode: Any = document.get("mode")
     if mode not in get_args(Outage):
         raise ValueError(f"mode is one of {get_args(Outage)}, got {mode!r}")
-    app.outage = mode
+    app.outage = span(mode, document.get("after_s", 0), document.get("for_s"), now_s())
+
+
+def _check_names(document: Document, known: set[str]) -> None:
+    if unknown := sorted(set(document) - known):
+        raise ValueError(f"unknown fields {unknown}; known: {sorted(known)}")
 
 
 _READ: Mapping[tuple[str, str], Callable[[App], Document]] = {
     ("GET", "/healthz"): lambda app: {"status": "ok"},
     ("GET", "/v1/models"): _models,
-    ("GET", "/bill"): lambda app: app.ledger.to_bill().to_json(),
+    ("GET", "/bill"): lambda app: app.bill().to_json(),
     ("GET", "/bill/texts"): _texts,
 }
 _CHANGE: Mapping[tuple[str, str], Callable[[App, Document], None]] = {
@@ -91,6 +115,8 @@ _CHANGE: Mapping[tuple[str, str], Callable[[App, Document], None]] = {
     ("POST", "/admin/faults"): _set_faults,
     ("POST", "/admin/seed"): _set_seed,
     ("POST", "/admin/latency"): _set_latency,
+    ("POST", "/admin/quotas"): _set_quotas,
+    ("POST", "/admin/capacity"): _set_capacity,
     ("POST", "/admin/outage"): _set_outage,
 }
 

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import Any, Literal
 
+from pipeline.simulator.admission import LimitUse
+
 Result = Literal["answer", "useless", "refused", "unknown"]
 
 
@@ -28,15 +30,19 @@ class Bill:
     output_tokens: int = 0  # billed
     in_flight: int = 0
     peak_in_flight: int = 0
+    in_outage: int = 0  # requests that came while the endpoint was away
     refused: Mapping[int, int] = field(default_factory=dict)  # status -> times
     faults: Mapping[str, int] = field(default_factory=dict)  # injected, name -> times
     runs: Mapping[str, "Bill"] = field(default_factory=dict)  # by header x-client-run; "default" without one
+    answers_per_second: tuple[int, ...] = ()  # since the first answer
+    limits: Mapping[str, LimitUse] = field(default_factory=dict)  # limit -> what was used of it; of the whole
 
     def to_json(self) -> dict[str, Any]:
         """As `GET /bill` answers; JSON's keys are strings."""
         document = asdict(self)
         document["refused"] = {str(status): times for status, times in self.refused.items()}
         document["runs"] = {name: run.to_json() for name, run in self.runs.items()}
+        document["limits"] = {name: use.to_json() for name, use in self.limits.items()}
         return document
 
     @classmethod
@@ -45,6 +51,8 @@ class Bill:
         values = {item.name: document[item.name] for item in fields(cls)}
         values["refused"] = {int(status): times for status, times in document["refused"].items()}
         values["runs"] = {name: cls.from_json(run) for name, run in document["runs"].items()}
+        values["answers_per_second"] = tuple(document["answers_per_second"])
+        values["limits"] = {name: LimitUse.from_json(use) for name, use in document["limits"].items()}
         return cls(**values)
 
 
@@ -70,8 +78,10 @@ class Tally:
     output_tokens: int = 0
     in_flight: int = 0
     peak_in_flight: int = 0
+    in_outage: int = 0
     refused: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[int] = field(default_factory=Counter)  # whole second of the loop's clock -> answers
 
     def opened(self) -> None:
         """A request begins."""
@@ -86,11 +96,14 @@ class Tally:
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
 
-    def closed(self, result: Result, status: int) -> None:
+    def closed(self, result: Result, status: int, now_s: float) -> None:
         """It ended."""
         self.in_flight -= 1
         if result == "answer":
             self.answers += 1
+            self.seconds[int(now_s)] += 1
+            if len(self.seconds) > _KEPT_S:
+                del self.seconds[min(self.seconds)]
         elif result == "useless":
             self.useless += 1
         elif result == "refused":
@@ -101,10 +114,15 @@ class Tally:
     def to_bill(self) -> Bill:
         """A frozen copy."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Bill(**{**values, "refused": dict(self.refused), "faults": dict(self.faults)})
+        seconds = _by_second(values.pop("seconds"))
+        shown = {"refused": dict(self.refused), "faults": dict(self.faults), "answers_per_second": seconds}
+        return Bill(**{**values, **shown})
 
 
-_SUMMED = tuple(item.name for item in fields(Tally) if item.name not in ("peak_in_flight", "refused", "faults"))
+_KEPT_S = 7200  # of the answers by second
+_SUMMED = tuple(
+    item.name for item in fields(Tally) if item.name not in ("peak_in_flight", "refused", "faults", "seconds")
+)
 
 
 class Ledger:
@@ -141,7 +159,24 @@ class Ledger:
         sums = {name: sum(getattr(run, name) for run in runs.values()) for name in _SUMMED}
         refused: Counter[int] = Counter()
         faults: Counter[str] = Counter()
+        answers: Counter[int] = Counter()
+        for tally in self._runs.values():
+            answers.update(tally.seconds)
         for run in runs.values():
             refused.update(run.refused)
             faults.update(run.faults)
-        return Bill(**sums, peak_in_flight=self._peak_in_flight, refused=dict(refused), faults=dict(faults), runs=runs)
+        return Bill(
+            **sums,
+            peak_in_flight=self._peak_in_flight,
+            refused=dict(refused),
+            faults=dict(faults),
+            runs=runs,
+            answers_per_second=_by_second(answers),
+        )
+
+
+def _by_second(answers: Counter[int]) -> tuple[int, ...]:
+    if not answers:
+        return ()
+    last = max(answers)
+    return tuple(answers[second] for second in range(max(min(answers), last - _KEPT_S), last + 1))

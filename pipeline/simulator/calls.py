@@ -90,6 +90,14 @@ def read_call(where: Route, raw: bytes, settings: SimulatorSettings) -> Call:
     return Call(where.api, task, str(model), kind, body, prompt, input_tokens, b"[[fault:" in raw)
 
 
+def max_output_tokens(call: Call) -> int | None:
+    """What the call may make: 0 for embeddings, None where it does not say."""
+    if call.task is not Task.CHAT:
+        return 0
+    wanted: int | None = call.body.get("max_tokens") or call.body.get("max_completion_tokens")
+    return wanted
+
+
 def message_text(content: Any) -> str:
     """The text of a message's `content`: a string, or a list of parts of which the text ones count."""
     if isinstance(content, str):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
-from pipeline.simulator.app import Outage
 from pipeline.simulator.bill import Bill, Texts
+from pipeline.simulator.outage import Outage
+from pipeline.simulator.settings import Overload
 
 
 @dataclass(slots=True)
@@ -54,9 +55,20 @@ class Handle:
         """Begin all draws and the count of marked attempts anew."""
         self._ask("POST", "/admin/seed", {"seed": seed})
 
-    def set_outage(self, mode: Outage) -> None:
-        """`unavailable`: 503; `reset`: RST after accepting; `refuse`: nobody listens; `none`: back to work."""
-        self._ask("POST", "/admin/outage", {"mode": mode})
+    def set_quotas(self, **changes: float | str | bool | None) -> None:
+        """Change fields of `Quotas`, None lifts a limit; windows begin empty. Raises ValueError for a wrong one."""
+        self._ask("POST", "/admin/quotas", changes)
+
+    def set_capacity(self, slots: int | None, overload: Overload = "503") -> None:
+        """How many calls are worked on at once, and what becomes of more."""
+        self._ask("POST", "/admin/capacity", {"slots": slots, "overload": overload})
+
+    def set_outage(self, mode: Outage, after_s: float = 0.0, for_s: float | None = None) -> None:
+        """Away in `after_s` for `for_s` seconds, without end where None.
+
+        `unavailable`: 503; `reset`: RST after accepting; `refuse`: nobody listens; `none`: back to work.
+        """
+        self._ask("POST", "/admin/outage", {"mode": mode, "after_s": after_s, "for_s": for_s})
 
     def freeze(self) -> None:
         """Keep the last bill, for after the end."""

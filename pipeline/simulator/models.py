@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pipeline.records import Task
 from pipeline.simulator.answers import count_tokens, cut, shaped, summarize
-from pipeline.simulator.calls import Call, Refused, message_text
+from pipeline.simulator.calls import Call, Refused, max_output_tokens, message_text
 from pipeline.simulator.settings import ModelKind, SimulatorSettings
 from pipeline.simulator.vectors import WORDLLAMA_DIMENSIONS, canned_index, embed, encoded_pool
 from pipeline.simulator.wire import chat_body, embeddings_body, encode_vector, error
@@ -30,7 +30,7 @@ def answer(call: Call, settings: SimulatorSettings, number: int) -> Answer:
 def _chat(call: Call, text: str, number: int) -> Answer:
     body = call.body
     text = shaped(text, body.get("response_format"))
-    text, finish_reason = cut(text, body.get("max_tokens") or body.get("max_completion_tokens"))
+    text, finish_reason = cut(text, max_output_tokens(call))
     output_tokens = count_tokens(text)
     return Answer(
         chat_body(call.api, call.model, text, finish_reason, call.input_tokens, output_tokens, number),

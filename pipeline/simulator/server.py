@@ -25,10 +25,11 @@ class Server:
     """Serves on `port`, and on `control_port` too, which answers during an outage that refuses connections."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
-        self._app = App(settings)
+        self._app = App(settings)  # on the loop: quotas begin with its clock
         self._host = settings.host
         self._listening: asyncio.Server | None = None
         self._control: asyncio.Server | None = None
+        self._next_change: asyncio.TimerHandle | None = None
         self.port = settings.port
         self.control_port = 0
 
@@ -42,6 +43,8 @@ class Server:
 
     async def stop(self) -> None:
         """Stop listening and close all connections, busy ones too."""
+        if self._next_change is not None:
+            self._next_change.cancel()
         for server in (self._listening, self._control):
             if server is not None:
                 server.close()
@@ -63,12 +66,21 @@ class Server:
         return response
 
     async def _follow_outage(self) -> None:
-        is_refusing = self._app.outage == "refuse"
+        """Listen or not, now and at the outage's next change by itself."""
+        loop = asyncio.get_running_loop()
+        if self._next_change is not None:
+            self._next_change.cancel()
+        if (at_s := self._app.outage.next_change_s(loop.time())) is not None:
+            self._next_change = loop.call_at(at_s, self._begin_change)
+        is_refusing = self._app.outage.at(loop.time()) == "refuse"
         if is_refusing and self._listening is not None:
             self._listening.close()
             self._listening = None
         elif not is_refusing and self._listening is None:
             await self._listen()
+
+    def _begin_change(self) -> None:
+        self._changing = asyncio.ensure_future(self._follow_outage())
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         limit = (

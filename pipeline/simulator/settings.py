@@ -3,9 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from pipeline.simulator.quotas import Quotas
 
 ModelKind = Literal["extract", "canned_chat", "wordllama", "wordllama_normalized", "canned_vectors"]
+
+Overload = Literal["503", "429", "529", "queue"]
 
 MODELS: dict[str, ModelKind] = {
     "local-chat": "extract",
@@ -31,6 +35,10 @@ class SimulatorSettings:
     jitter: float = 0.0  # share of the latency (uniform) or sigma of its logarithm (lognormal); the mean stays
     jitter_shape: Literal["uniform", "lognormal"] = "uniform"
 
+    quotas: Quotas = field(default_factory=Quotas)
+    slots: int | None = None  # calls worked on at once; None: all of them
+    overload: Overload = "503"  # what becomes of more: refused with this status, or they wait for a slot
+
     faults: Mapping[str, float] = field(default_factory=dict)  # fault name -> share of the calls
     log_requests: bool = False  # count the SHA-256 of each prompt or text
 
@@ -55,6 +63,10 @@ class SimulatorSettings:
         for name in ("summary_sentences", "canned_vectors", "max_body_bytes", "max_inputs", "drip_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.slots is not None and self.slots < 1:
+            raise ValueError(f"slots must be at least 1, got {self.slots!r}; leave it out for no bound")
+        if self.overload not in get_args(Overload):
+            raise ValueError(f"overload is one of {', '.join(get_args(Overload))}, got {self.overload!r}")
         if self.jitter_shape == "uniform" and self.jitter > 1:
             raise ValueError(f"jitter must be at most 1 where jitter_shape is uniform, got {self.jitter!r}")
 
@@ -72,4 +84,5 @@ class SimulatorSettings:
     @classmethod
     def from_json(cls, text: str) -> "SimulatorSettings":
         """The inverse of `to_json`."""
-        return cls().with_changes(json.loads(text))
+        document = json.loads(text)
+        return cls().with_changes({**document, "quotas": Quotas(**document["quotas"])})

@@ -12,7 +12,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline import AiFunctionError, ai_query, register
-from pipeline.calls import registered
+from pipeline.functions import registered
 from pipeline.simulator import Simulator, SimulatorSettings
 from pipeline.simulator.handle import Handle
 
