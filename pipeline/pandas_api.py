@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.calls import plan_ai_query
-from pipeline.column_worker import ColumnPlan
+from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
 from pipeline.pandas_calls import configure, listed, place, rendered, run, to_array, to_series
 from pipeline.siblings import BY_NAME

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from pipeline.calls import Place, local_path
 from pipeline.catalog import open_catalog
-from pipeline.column_worker import ColumnPlan, run_columns
+from pipeline.column_plan import ColumnPlan
+from pipeline.column_worker import run_columns
 from pipeline.conditions import AiFunctionError
 from pipeline.ddl import parse_type
 from pipeline.errors import ConfigError

@@ -48,6 +48,7 @@ def open_session(
         _with_delta(builder)
         .master(os.environ.get("SPARK_MASTER", f"local[{cores}]"))
         .config("spark.jars.packages", delta_package())
+        .config("spark.python.daemon.module", "pipeline.worker_daemon")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY", "2g"))
