@@ -19,7 +19,19 @@ from pipeline.batching import Packer, PackLimits
 from pipeline.endpoints import Endpoint
 from pipeline.errors import ErrorCode, PipelineError, TransportError, Verdict
 from pipeline.exchanges import read, split_usage, total_usage, transport_failure
-from pipeline.limits import NOTHING, Cost, Costs, Gate, GateSettings, Ticket
+from pipeline.limits import (
+    NOTHING,
+    Cost,
+    Costing,
+    Costs,
+    Gate,
+    GateSettings,
+    Permits,
+    QuotaSpec,
+    QuotaView,
+    StaticShare,
+    Ticket,
+)
 from pipeline.records import (
     Batch,
     Exchange,
@@ -58,7 +70,8 @@ class WindowSettings:
     pack: PackLimits = field(default_factory=PackLimits)
     retry: RetrySettings = field(default_factory=RetrySettings)
     first_guess: int | None = None  # calls at once to begin with, where nobody configured `in_flight`
-    sharers: int = 1  # workers that call the same endpoint
+    quota: QuotaSpec = field(default_factory=QuotaSpec)  # of the whole job; its `in_flight` is for leases only
+    costing: Costing = field(default_factory=Costing)
     run_id: str = ""
     sends_run_id: bool = False  # as the header x-client-run; off, for nothing is sent that was not asked for
 
@@ -95,8 +108,7 @@ class Window:
         *,
         log: ExchangeLog | None = None,
         auth_headers: Callable[[], Mapping[str, str]] = dict,
-        gate: Gate | None = None,
-        costs: Costs | None = None,
+        permits: Permits | None = None,
         on_finished: Callable[[list[Outcome]], None],
         clock: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -111,8 +123,11 @@ class Window:
         self._policy = RetryPolicy(settings.retry, uniform)
         self._packer = Packer(settings.pack)
         self._loop = asyncio.get_running_loop()
-        self.gate = gate or Gate(gate_settings(settings))
-        self._costs = costs  # None: nothing counts tokens or money
+        if permits is None and settings.quota.is_metered:
+            permits = static_share(settings.quota, settings.in_flight, uniform)
+        self.gate = Gate(gate_settings(settings), permits)
+        # nothing counts tokens or money: nothing is estimated
+        self._costs = Costs(settings.costing) if settings.quota.is_metered else None
         self._ready: deque[_Call] = deque()
         self._due: deque[_Call] = deque()  # again, after a failure
         self._timer: asyncio.TimerHandle | None = None
@@ -180,6 +195,10 @@ class Window:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- the loop
+
+    def view(self) -> QuotaView:
+        """Where admission stands, for people."""
+        return self.gate.view(self._loop.time())
 
     @property
     def waiting(self) -> int:
@@ -422,4 +441,12 @@ def is_the_endpoints(code: ErrorCode, attempts: Attempts) -> bool:
 
 def gate_settings(settings: WindowSettings) -> GateSettings:
     """What the gate takes from the window's settings."""
-    return GateSettings(settings.in_flight, settings.first_guess, settings.retry.outage_limit_s, settings.sharers)
+    return GateSettings(
+        settings.in_flight, settings.first_guess, settings.retry.outage_limit_s, max(1, settings.quota.workers)
+    )
+
+
+def static_share(quota: QuotaSpec, in_flight: int, uniform: Callable[[float, float], float]) -> StaticShare:
+    """A worker's part of the quota where nobody leases it. Which of the parts is chance: they begin at other times."""
+    place = int(uniform(0, quota.workers))
+    return StaticShare(quota.limits, in_flight, workers=quota.workers, place=place, budget=quota.budget)

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,9 @@ from pipeline import plans
 from pipeline.board import Board
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
+from pipeline.journal import journal_totals
+from pipeline.leasing import Leasing, leased
+from pipeline.limits import QuotaView
 from pipeline.pending import Pending, RetryErrors
 from pipeline.prompts import prompt_columns
 from pipeline.report import Report
@@ -22,6 +25,7 @@ from pipeline.sinks import RunKey, Sink
 from pipeline.spark import answered, bucket_count, bucketed, first_line, slots
 from pipeline.storage import Store
 from pipeline.task import BucketTask
+from pipeline.worker import Progress
 
 # The last line of a Python traceback inside Spark's error text.
 _RAISED = re.compile(r"^(?:[a-z_][\w.]*\.)?([A-Z]\w+): (.+)$", re.MULTILINE)
@@ -58,13 +62,39 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
             f"[limits] in_flight = {job.limits.in_flight} is less than the {workers} tasks that run at once, each of "
             "which sends one call at a time; use fewer cores, or a new [state] path"
         )
-    plan = plans.worker_plan(job, opened.base_url, key.run_id, workers)
+    totals = journal_totals(opened.state, opened.journal) if plans.has_budget(job) else None
+    quota = plans.quota_spec(job, workers, totals)
+    with leased(spark, quota, is_static=job.limits.shared == "static", buckets=buckets) as leasing:
+        has_landed, total = _called(opened, key, pending, report, leasing, buckets, lands_whole=lands_whole)
+    if total.journal_damage:
+        report.notes.append(
+            f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
+            "python -m jobs.journal shows where"
+        )
+    report.rows_replayed += total.rows_replayed
+    report.rows_not_attempted += total.rows_not_attempted
+    if total.stopped:
+        report.stopped, report.stopped_code = (
+            plans.explain_stop(total.stopped_code, total.stopped, job),
+            total.stopped_code,
+        )
+    is_partial = bool(total.rows_not_attempted or total.stopped)
+    report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+
+
+def _called(
+    opened: Opened, key: RunKey, pending: Pending, report: Report, leasing: Leasing, buckets: int, *, lands_whole: bool
+) -> tuple[bool, Progress]:
+    """The action: whether the rows have landed, and where the partitions stood at the end."""
+    job, spark = opened.job, opened.spark
+    plan = plans.worker_plan(job, opened.base_url, key.run_id, leasing.quota, leasing.link)
     if opened.retry_errors is not None:
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
         plan = replace(plan, on_unfinished="raise")
     board = Board(opened.state, key.run_id)
     board.clear()
+    board.limits_used = leasing.used
     task = BucketTask(plan, opened.state_path, opened.journal, job.state.fsync)
     names = prompt_columns(plan.prompt)
     frame = answered(
@@ -84,20 +114,26 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
-    if total.journal_damage:
-        report.notes.append(
-            f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
-            "python -m jobs.journal shows where"
+    report.notes.extend(_quota_notes(leasing, total.quota))
+    return has_landed, total
+
+
+def _quota_notes(leasing: Leasing, view: QuotaView) -> Iterator[str]:
+    """What a person should know of how the quota was kept."""
+    if leasing.why_static:
+        yield f"static shares: no quota server on the driver ({leasing.why_static})"
+    if view.unleased:
+        yield (
+            f"static shares: {view.unleased:,} of the tasks could not reach the quota server at {leasing.link}; each "
+            "used its equal part of the limits"
         )
-    report.rows_replayed += total.rows_replayed
-    report.rows_not_attempted += total.rows_not_attempted
-    if total.stopped:
-        report.stopped, report.stopped_code = (
-            plans.explain_stop(total.stopped_code, total.stopped, job),
-            total.stopped_code,
+    if view.outages:
+        yield (
+            f"the endpoint was down {view.outages:,} times as the tasks saw it; {view.probes:,} probes looked for it, and "
+            "no row paid for it with an attempt"
         )
-    is_partial = bool(total.rows_not_attempted or total.stopped)
-    report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+    if view.retries_held:
+        yield f"{view.retries:,} retries; the retry budget (10 % of first attempts) held them back {view.retries_held:,} times"
 
 
 def absolute(path: str) -> str:

@@ -14,16 +14,28 @@ from pipeline.config import EMBEDDED, JobFile
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
-from pipeline.journal import Lease
+from pipeline.journal import JournalTotals, Lease
+from pipeline.limits import FIRST_GUESS, NOTHING, Budget, Cost, Costing, QuotaSpec
 from pipeline.prompts import PromptSpec
+from pipeline.quota import QuotaLink
 from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.runs import RunRecord
-from pipeline.settings import credentials_of, embedding_contract, retry_settings, transport_spec
+from pipeline.settings import (
+    credentials_of,
+    embedding_contract,
+    rate_limits,
+    reserve_output,
+    retry_settings,
+    transport_spec,
+)
 from pipeline.sinks import SinkSpec
 from pipeline.spark import SourceSpec
 from pipeline.storage import Store
 from pipeline.worker import Plan
+
+# Where nobody configured `in_flight`, AIMD looks for the endpoint's capacity up to here.
+MOST_TRIED = 1024
 
 
 def source_spec(job: JobFile) -> SourceSpec:
@@ -81,9 +93,51 @@ def result_struct(source: StructType, job: JobFile) -> StructType:
     return StructType([*source.fields, *added.fields])
 
 
-def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
-    """What travels. Limits are the job's: each worker has its share."""
-    share = max(1, job.limits.in_flight // workers)
+def most_in_flight(job: JobFile) -> int:
+    """Calls at once of the whole job: as configured, else the most that is tried to find what the endpoint takes."""
+    if "in_flight" in job.limits.model_fields_set:
+        return job.limits.in_flight
+    return MOST_TRIED if job.request.task is Task.CHAT else job.limits.in_flight
+
+
+def has_budget(job: JobFile) -> bool:
+    """Whether anything caps what the job may spend."""
+    budget = job.budget
+    return budget.max_requests is not None or budget.max_tokens is not None or budget.max_cost is not None
+
+
+def costing(job: JobFile) -> Costing:
+    """How a call is charged before its answer is there."""
+    parameters = job.request.parameters
+    said = (parameters.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    most = next((value for value in said if isinstance(value, int)), None)
+    is_embedding = job.request.task is Task.EMBEDDING
+    return Costing(reserve_output(job.limits), 0 if is_embedding else most)
+
+
+def quota_spec(job: JobFile, workers: int, totals: JournalTotals | None) -> QuotaSpec:
+    """`[limits]` and `[budget]`; `totals` are of all earlier runs, where a budget needs them."""
+    budget = job.budget
+    cost = None if budget.max_cost is None else round(budget.max_cost * 1e6)
+    spent = NOTHING
+    if totals is not None:
+        # a call of unknown outcome may have been billed: as much as an answered one is assumed
+        calls = max(1, totals.sent - totals.unknown)
+        scale = 1 + totals.unknown / calls
+        spent = Cost(totals.sent, round(totals.input_tokens * scale), round(totals.output_tokens * scale))
+    return QuotaSpec(
+        most_in_flight(job),
+        rate_limits(job.limits),
+        Budget(budget.max_requests, budget.max_tokens, cost),
+        spent,
+        workers,
+    )
+
+
+def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link: QuotaLink | None = None) -> Plan:
+    """What travels. Limits are the job's: a worker leases its part over `link`, else it has an equal share."""
+    share = quota.in_flight if link is not None else max(1, quota.in_flight // quota.workers)
+    is_configured = "in_flight" in job.limits.model_fields_set or job.request.task is Task.EMBEDDING
     endpoint = job.endpoint
     is_embedding = job.request.task is Task.EMBEDDING
     pack = PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes) if is_embedding else PackLimits()
@@ -101,6 +155,9 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
             in_flight=share,
             pack=pack,
             retry=retry_settings(job.retry),
+            first_guess=None if is_configured else max(4, FIRST_GUESS // quota.workers),
+            quota=quota,
+            costing=costing(job),
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
@@ -110,6 +167,7 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         retry_failed=job.retry.retry_failed,
         run_id=run_id,
         prefix=job.sink.prefix,
+        link=link,
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, Literal, Protocol
 
@@ -18,8 +19,10 @@ from pipeline.auth import Credentials
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.engine import Tally, Window, WindowSettings
 from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
+from pipeline.limits import LeaseHolder, QuotaView
 from pipeline.loop import LoopThread, process_loop
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
+from pipeline.quota import LeaseClient, QuotaLink, Wants
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
 from pipeline.replay import Replay, ResponseLog, RetryFailed
 from pipeline.retry import Attempts
@@ -55,6 +58,7 @@ class Plan:
     asks_unknown_again: bool = False  # a person asked for it, past max_unknown_resends
     run_id: str = ""
     prefix: str = ""
+    link: QuotaLink | None = None  # to the job's quota server; None: this worker's static share
     on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
 
 
@@ -70,6 +74,7 @@ class Progress:
     in_flight: int = 0
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
+    quota: QuotaView = field(default_factory=QuotaView)
     stopped: str = ""
     stopped_code: str = ""
     is_finished: bool = False
@@ -177,6 +182,8 @@ class _Partition:
         pack_rows = plan.window.pack.max_rows
         # twice the window keeps it full while this thread renders; the floor serves small windows
         self._most_outstanding = max(2 * plan.window.in_flight * pack_rows, 4 * RENDER_ROWS)
+        self._holder = LeaseHolder(plan.window.quota) if plan.link is not None else None
+        self._leases: LeaseClient | None = None
         self._window = loop.call(self._open_window(log, transport))
 
     def _resends(self) -> int | None:
@@ -184,15 +191,25 @@ class _Partition:
 
     async def _open_window(self, log: ResponseLog | None, transport: Transport | None) -> Window:
         plan = self._plan
-        return Window(
+        window = Window(
             self._endpoint,
             transport or await self._loop.transport(plan.transport_kind, plan.transport),
             plan.window,
             log=log,
             auth_headers=plan.credentials.headers if plan.credentials is not None else dict,
+            permits=self._holder,
             on_finished=self._arrive,
             clock=self._clock,
         )
+        if self._holder is not None and plan.link is not None:
+            wants = partial(_wants, window, plan.window.in_flight)
+            self._leases = LeaseClient(plan.link, self._holder, wants, window.pump)
+        return window
+
+    async def _close(self) -> None:
+        await self._window.cancel()
+        if self._leases is not None:
+            await self._leases.close()
 
     # -- on the loop thread
 
@@ -277,7 +294,7 @@ class _Partition:
 
     def close(self) -> None:
         """Ends every call of this partition; the process's loop and transports live on."""
-        self._loop.call(self._window.cancel())
+        self._loop.call(self._close())
         self.progress.is_finished = not self.outstanding
         self._report()
 
@@ -350,6 +367,10 @@ class _Partition:
         progress = self.progress
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
+        progress.quota = self._window.view()
+        if self._holder is not None:
+            progress.quota.leased = int(self._holder.is_leased)
+            progress.quota.unleased = int(not self._holder.was_leased)
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)
@@ -368,6 +389,11 @@ def _values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
             return [None]
         half = piece.num_rows // 2
         return _values(piece.slice(0, half)) + _values(piece.slice(half))
+
+
+def _wants(window: Window, most: int) -> Wants:
+    slots = min(most, window.gate.found, window.in_flight + window.waiting)
+    return Wants(window.in_flight, slots, window.waiting, window.upcoming)
 
 
 def _stop(reason: str) -> Failure:

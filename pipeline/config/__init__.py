@@ -6,6 +6,7 @@ from pipeline.config.load import job_from_mapping, load_job, read_toml
 from pipeline.config.models import (
     EMBEDDED,
     AuthTable,
+    BudgetSection,
     EmbeddingSection,
     EndpointSection,
     JobSection,
@@ -16,11 +17,14 @@ from pipeline.config.models import (
     SourceSection,
     StateSection,
 )
+from pipeline.config.presets import PRESETS, ProviderLimits
 from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",
+    "PRESETS",
     "AuthTable",
+    "BudgetSection",
     "EmbeddingSection",
     "EndpointSection",
     "EndpointsFile",
@@ -28,6 +32,7 @@ __all__ = [
     "JobSection",
     "LimitsSection",
     "NamedEndpointTable",
+    "ProviderLimits",
     "RequestSection",
     "RetrySection",
     "SinkSection",

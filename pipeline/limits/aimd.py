@@ -5,6 +5,7 @@ per second as they were stays; a cut that only costs successes is taken back, an
 Netflix's concurrency-limits is the model of the three signals; loss-based control is for clients (its README).
 """
 
+import math
 from enum import Enum
 
 # An epoch has at least this many ends of calls, so that one drop is no verdict.
@@ -150,7 +151,7 @@ class Aimd:
     def _is_noise(self, share: float) -> bool:
         """Whether a share of drops is what chance alone brings in so few calls."""
         noise = max(NOISE, self.tolerated)
-        return share <= noise + 2 * (noise / self._started) ** 0.5
+        return share <= noise + 2 * math.sqrt(noise / self._started)
 
     def _costs_only(self, now_s: float) -> bool:
         """Whether the cuts took successes and no drops: goodput fell nearly as far as the limit."""

@@ -75,6 +75,11 @@ class Gate:
         return found if self._permits is None else min(found, self._permits.in_flight)
 
     @property
+    def found(self) -> int:
+        """Calls at once that the endpoint takes, as far as is known."""
+        return int(self._aimd.limit)
+
+    @property
     def is_down(self) -> bool:
         """Whether the endpoint fails so that no row should pay for it with an attempt."""
         return self._breaker.is_suspect
@@ -165,6 +170,8 @@ class Gate:
 
     def stop_reason(self, now_s: float) -> str | None:
         """Why nothing should be sent any more; None while that is not so."""
+        if self._permits is not None and self._permits.is_stranded(now_s):
+            return "[budget] is counted by the driver, which this task cannot reach; nothing is spent uncounted"
         spent = self._permits.spent() if self._permits is not None else None
         if spent is not None:
             return f"[budget] {spent} is used up; what was answered has landed, raise it and run again for the rest"

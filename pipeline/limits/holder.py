@@ -156,7 +156,7 @@ class LeaseHolder:
             )
 
     def is_stranded(self, now_s: float) -> bool:
-        """Whether a budget has gone uncounted for so long that the worker must stop."""
+        """See `Permits.is_stranded`: where a budget has gone uncounted for a while."""
         return (
             self._lost_since_s is not None
             and bool(self._spec.budget.caps)
