@@ -30,6 +30,8 @@ class JournalTotals:
     total_tokens: int = 0
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    most_input_tokens: int = 0  # of one exchange
+    most_output_tokens: int = 0
     segments: int = 0
     segment_bytes: int = 0
     oldest_s: float | None = None
@@ -95,6 +97,8 @@ class Sums:
         counts["total_tokens"] += usage.total_tokens or 0
         counts["cached_input_tokens"] += usage.cached_input_tokens or 0
         counts["reasoning_tokens"] += usage.reasoning_tokens or 0
+        counts["most_input_tokens"] = max(counts["most_input_tokens"], usage.input_tokens or 0)
+        counts["most_output_tokens"] = max(counts["most_output_tokens"], usage.output_tokens or 0)
         ended_at_s = summary.sent_at_s + summary.latency_ms / 1e3
         self._oldest_s = min(summary.sent_at_s, self._oldest_s or summary.sent_at_s)
         self._newest_s = max(ended_at_s, self._newest_s or ended_at_s)

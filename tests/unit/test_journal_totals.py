@@ -51,6 +51,8 @@ def test_sums_are_over_all_buckets(store):
         input_tokens=30,
         output_tokens=60,
         total_tokens=90,
+        most_input_tokens=10,
+        most_output_tokens=20,
         segments=2,
         segment_bytes=size,
         oldest_s=500.0,
