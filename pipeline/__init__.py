@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         SinkError,
         SourceError,
         StateError,
+        StatementFailed,
+        StatementRefused,
     )
     from pipeline.functions import ai_query
     from pipeline.landed import landed_table
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
         ai_translate,
     )
     from pipeline.sql_functions import register
+    from pipeline.statements import embedded_endpoints, run_sql, split_statements
+    from pipeline.tables import SqlResult
     from pipeline.watch import Watcher
 
 __all__ = [
@@ -52,7 +56,10 @@ __all__ = [
     "Report",
     "SinkError",
     "SourceError",
+    "SqlResult",
     "StateError",
+    "StatementFailed",
+    "StatementRefused",
     "Watcher",
     "__version__",
     "ai_analyze_sentiment",
@@ -69,6 +76,7 @@ __all__ = [
     "ai_summarize",
     "ai_translate",
     "audit_job",
+    "embedded_endpoints",
     "job_from_mapping",
     "journal_report",
     "landed_table",
@@ -77,6 +85,8 @@ __all__ = [
     "prune_journals",
     "register",
     "run_job",
+    "run_sql",
+    "split_statements",
 ]
 
 _HOMES = {
@@ -112,6 +122,10 @@ _HOMES = {
     "Watcher": "watch",
     "open_session": "session",
     "run_job": "run",
+    "SqlResult": "tables",
+    "embedded_endpoints": "statements",
+    "run_sql": "statements",
+    "split_statements": "statements",
 }
 
 

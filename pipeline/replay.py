@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, Protocol
 
 from pipeline.endpoints import Endpoint
@@ -66,7 +65,7 @@ class Replay:
                 calls.append((request, Attempts(unknown=unknown)))
             else:
                 # the usage of an answer is in one row of the table, however many rows share it
-                replayed.append(replace(outcome, usage=NO_USAGE) if entry.is_claimed else outcome)
+                replayed.append(outcome.with_usage(NO_USAGE) if entry.is_claimed else outcome)
         return replayed, calls
 
     def claim(self, ids: Sequence[str]) -> None:

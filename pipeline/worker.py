@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, Protocol
 
@@ -312,7 +312,7 @@ class _Partition:
             number, index = places[0]
             self._end_row(number, index, outcome)
             if len(places) > 1:
-                shared = replace(outcome, usage=NO_USAGE)
+                shared = outcome.with_usage(NO_USAGE)
                 for number, index in places[1:]:
                     self._end_row(number, index, shared)
 

@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.endpoints.bodies import from_body, to_body
+import numpy as np
+
+from pipeline.decoding import decode
+from pipeline.endpoints.bodies import from_body, from_lenient_body, to_body
 from pipeline.endpoints.failures import is_success, refused, unusable
 from pipeline.endpoints.spec import EndpointSpec
 from pipeline.endpoints.text import label
 from pipeline.endpoints.usage import distribute, read_usage
 from pipeline.errors import ErrorCode
 from pipeline.records import Batch, Failure, HttpRequest, HttpResponse, Outcome, RowError
-from pipeline.vectors import EmbeddingContract, Matrix, Norms, check, decode, is_normalized, normalize, norms
+from pipeline.vectors import EmbeddingContract, Matrix, Norms, check, is_normalized, normalize, norms
 
 _NO_INDEX = object()
 
@@ -38,8 +41,9 @@ class EmbeddingsEndpoint:
 
         `response` is float32, shape (dimensions,), a view of the batch's matrix; `norm` and `is_normalized` describe it
         as it lands. Servers may answer out of order: sorted by `index`. A vector that breaks the contract is its own
-        row's error; a wrong count fails the call, since nothing says which text is missing. The call's usage is shared
-        out by the estimates, so that the rows' sums are the call's.
+        row's error, also one that holds the NaN that JSON does not know. A wrong count fails the call, since nothing
+        says which text is missing. The call's usage is shared out by the estimates, so that the rows' sums are the
+        call's.
         Source: OpenAI API reference, "Create embeddings".
         """
         if not is_success(response):
@@ -47,7 +51,10 @@ class EmbeddingsEndpoint:
         try:
             answer = from_body(response.body)
         except ValueError as exc:
-            return unusable(batch, response, f"not JSON: {exc}")
+            try:
+                answer = from_lenient_body(response.body)
+            except ValueError:
+                return unusable(batch, response, f"not JSON: {exc}")
         usage = read_usage(answer)
         try:
             values = _in_order(answer, len(batch))
@@ -59,18 +66,15 @@ class EmbeddingsEndpoint:
         shares = distribute(usage, [request.input_tokens for request in batch.requests])
         model = label(answer.get("model"))
         codes, matrix, lengths, unit = self._measured(matrix, fits, model)
-        return [
-            Outcome(
-                request_id=request.request_id,
-                response=matrix[row] if code is None else None,
-                error=None if code is None else RowError(code, self._why(code, values[row], lengths[row], model), 200),
-                usage=shares[row],
-                model=model,
-                norm=lengths[row],
-                is_normalized=unit[row],
-            )
-            for row, (request, code) in enumerate(zip(batch.requests, codes, strict=True))
+        outcomes = [
+            Outcome(request.request_id, vector, None, share, None, model, norm, is_unit)
+            for request, vector, share, norm, is_unit in zip(batch.requests, matrix, shares, lengths, unit, strict=True)
         ]
+        for row, code in enumerate(codes):
+            if code is not None:
+                error = RowError(code, self._why(code, values[row], lengths[row], model), 200)
+                outcomes[row] = outcomes[row]._replace(response=None, error=error)
+        return outcomes
 
     def _measured(
         self, matrix: Matrix, fits: Sequence[bool], model: str | None
@@ -79,9 +83,10 @@ class EmbeddingsEndpoint:
         contract = self.contract
         row_norms: Norms = norms(matrix)
         codes = check(matrix, contract, row_norms)
-        for row, fit in enumerate(fits):
-            if not fit or not matrix.shape[1]:
-                codes[row] = ErrorCode.WRONG_DIMENSIONS
+        if not all(fits) or not matrix.shape[1]:
+            for row, fit in enumerate(fits):
+                if not fit or not matrix.shape[1]:
+                    codes[row] = ErrorCode.WRONG_DIMENSIONS
         if contract.model is not None and model != contract.model:
             codes = [ErrorCode.WRONG_MODEL] * len(codes)
         if contract.normalization == "off":
@@ -90,6 +95,8 @@ class EmbeddingsEndpoint:
             matrix = normalize(matrix, row_norms)
             row_norms = norms(matrix)
         unit = is_normalized(row_norms, contract.tolerance).tolist()
+        if all(fits) and np.isfinite(row_norms).all():
+            return codes, matrix, row_norms.tolist(), unit
         is_known = [fit and math.isfinite(norm) for fit, norm in zip(fits, row_norms.tolist(), strict=True)]
         lengths = [norm if known else None for norm, known in zip(row_norms.tolist(), is_known, strict=True)]
         return codes, matrix, lengths, [flag if known else None for flag, known in zip(unit, is_known, strict=True)]
