@@ -15,7 +15,7 @@ from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
 from pipeline.journal import JournalTotals, Lease
-from pipeline.prices import Price, Spend, price_of
+from pipeline.prices import Price, Expense, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.records import Task
 from pipeline.report import Report
@@ -121,12 +121,12 @@ def price(job: JobFile) -> Price | None:
     return price_of(job.endpoint.name, load_prices(job.budget.prices))
 
 
-def spend_of(totals: JournalTotals, price: Price) -> Spend:
+def spend_of(totals: JournalTotals, price: Price) -> Expense:
     """What the exchanges behind these sums have cost."""
     cost = price.of_tokens(totals.input_tokens, totals.output_tokens, totals.cached_input_tokens)
     most = totals.most_input_tokens, totals.most_output_tokens
     unknown = totals.unknown * price.of_tokens(*most) if any(most) or not totals.unknown else None
-    return Spend(cost, unknown, price.currency)
+    return Expense(cost, unknown, price.currency)
 
 
 def unpriced(job: JobFile) -> str:

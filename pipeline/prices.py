@@ -38,7 +38,7 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Spend:
+class Expense:
     """What a journal or a part of it has cost.
 
     `cost` prices every token that was reported, those of failed and repeated calls too. Calls of unknown outcome may
@@ -50,10 +50,10 @@ class Spend:
     unknown: float | None = 0.0
     currency: str = "USD"
 
-    def __add__(self, other: "Spend") -> "Spend":
+    def __add__(self, other: "Expense") -> "Expense":
         """The sum of two of one currency."""
         unknown = None if self.unknown is None or other.unknown is None else self.unknown + other.unknown
-        return Spend(self.cost + other.cost, unknown, self.currency)
+        return Expense(self.cost + other.cost, unknown, self.currency)
 
     def __str__(self) -> str:
         """`1.23 USD`, and how much more where that is not known."""

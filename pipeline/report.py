@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from pipeline.prices import Spend
+from pipeline.prices import Expense
 
 RunStatus = Literal["landed", "partial", "failed", "already_landed", "nothing_to_do"]
 
@@ -47,7 +47,7 @@ class Report:
     requests_unknown: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    spend: Spend | None = None  # where the model has a price
+    spend: Expense | None = None  # where the model has a price
     errors: dict[str, int] = field(default_factory=dict)
     norms: NormStatistics | None = None
     started_at_s: float = 0.0

@@ -11,7 +11,7 @@ from pipeline import columns, landed, plans, stream
 from pipeline.board import Board
 from pipeline.config import EMBEDDED, JobFile
 from pipeline.guard import guard
-from pipeline.journal import journal_totals
+from pipeline.journal import journal_spend
 from pipeline.landing import Opened, Watch, absolute, land
 from pipeline.pending import RetryErrors, pending_rows
 from pipeline.prices import Price
@@ -104,7 +104,7 @@ def run_key(job: JobFile, record: RunRecord) -> RunKey:
 def _account(opened: Opened, record: RunRecord, report: Report, price: Price | None) -> None:
     """Spend is a sum over the journal: Spark's accumulators miss what a killed attempt bought."""
     for run_id in report.run_ids or [record.run_id]:
-        totals = journal_totals(opened.state, opened.journal, run_id=run_id)
+        totals = journal_spend(opened.state, opened.journal, run_id=run_id)
         report.requests_sent += totals.sent
         report.requests_answered += totals.answered
         report.requests_unknown += totals.unknown

@@ -9,7 +9,7 @@ from pipeline.config import load_prices
 from pipeline.config.prices_file import prices_from_mapping
 from pipeline.errors import ConfigError
 from pipeline.journal import JournalTotals
-from pipeline.prices import Price, PriceEntry, Spend, money, price_of
+from pipeline.prices import Price, PriceEntry, Expense, money, price_of
 from pipeline.records import NO_USAGE, Usage
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
@@ -142,12 +142,12 @@ def test_calls_of_unknown_outcome_cost_between_nothing_and_the_dearest_call():
     assert spend.cost == pytest.approx(0.8 * 2 + 0.2 * 0.5 + 0.1 * 8)
     assert spend.unknown == pytest.approx(2 * (0.2 * 2 + 0.02 * 8))
     assert str(spend) == "2.50 USD, at most 1.12 USD more for calls of unknown outcome"
-    assert plans.spend_of(JournalTotals(), PRICE) == Spend(0.0, 0.0, "USD")
+    assert plans.spend_of(JournalTotals(), PRICE) == Expense(0.0, 0.0, "USD")
 
 
 def test_where_no_call_reported_anything_the_unknown_ones_have_no_bound():
     spend = plans.spend_of(JournalTotals(unknown=1), PRICE)
     assert spend.unknown is None
     assert str(spend) == "0.00 USD, and what calls of unknown outcome cost"
-    assert (spend + Spend(1.0)).unknown is None
-    assert Spend(1.0, 0.5) + Spend(2.0, 0.25) == Spend(3.0, 0.75)
+    assert (spend + Expense(1.0)).unknown is None
+    assert Expense(1.0, 0.5) + Expense(2.0, 0.25) == Expense(3.0, 0.75)
