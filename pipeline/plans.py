@@ -15,7 +15,7 @@ from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
 from pipeline.journal import JournalTotals, Lease
-from pipeline.prices import Price, Expense, price_of
+from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.records import Task
 from pipeline.report import Report

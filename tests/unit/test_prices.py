@@ -9,7 +9,7 @@ from pipeline.config import load_prices
 from pipeline.config.prices_file import prices_from_mapping
 from pipeline.errors import ConfigError
 from pipeline.journal import JournalTotals
-from pipeline.prices import Price, PriceEntry, Expense, money, price_of
+from pipeline.prices import Expense, Price, PriceEntry, money, price_of
 from pipeline.records import NO_USAGE, Usage
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
