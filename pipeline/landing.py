@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from pipeline import plans
 from pipeline.board import Board
+from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
 from pipeline.journal import journal_totals
@@ -87,7 +88,9 @@ def _called(
 ) -> tuple[bool, Progress]:
     """The action: whether the rows have landed, and where the partitions stood at the end."""
     job, spark = opened.job, opened.spark
+    endpoint = f"{job.endpoint.api}/{job.endpoint.name}"
     plan = plans.worker_plan(job, opened.base_url, key.run_id, leasing.quota, leasing.link)
+    plan = replace(plan, calibration=load_calibration(opened.state, endpoint))
     if opened.retry_errors is not None:
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
@@ -114,6 +117,7 @@ def _called(
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
+    add_calibration(opened.state, endpoint, total.calibration)
     report.notes.extend(_quota_notes(leasing, total.quota))
     return has_landed, total
 

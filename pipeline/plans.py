@@ -10,12 +10,13 @@ from pyspark.sql.types import StructType
 
 from pipeline import columns, prompts
 from pipeline.batching import PackLimits
-from pipeline.config import EMBEDDED, JobFile
+from pipeline.config import EMBEDDED, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
-from pipeline.errors import ErrorCode
+from pipeline.errors import ConfigError, ErrorCode
 from pipeline.journal import JournalTotals, Lease
 from pipeline.limits import FIRST_GUESS, NOTHING, Budget, Cost, Costing, QuotaSpec
+from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.quota import QuotaLink
 from pipeline.records import Task
@@ -36,6 +37,8 @@ from pipeline.worker import Plan
 
 # Where nobody configured `in_flight`, AIMD looks for the endpoint's capacity up to here.
 MOST_TRIED = 1024
+# Money is counted in whole millionths.
+MICROS = 1_000_000
 
 
 def source_spec(job: JobFile) -> SourceSpec:
@@ -62,6 +65,7 @@ def sink_spec(job: JobFile, state_path: str = "") -> SinkSpec:
         table=job.sink.table,
         key=job.source.key,
         run_column=f"{job.sink.prefix}run_id",
+        later=tuple(job.sink.prefix + name for name in columns.LATER_COLUMNS),
         stage_path=f"{state_path}/stage",
     )
 
@@ -106,32 +110,36 @@ def has_budget(job: JobFile) -> bool:
     return budget.max_requests is not None or budget.max_tokens is not None or budget.max_cost is not None
 
 
-def costing(job: JobFile) -> Costing:
+def costing(job: JobFile, price: Price | None) -> Costing:
     """How a call is charged before its answer is there."""
     parameters = job.request.parameters
     said = (parameters.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
     most = next((value for value in said if isinstance(value, int)), None)
-    is_embedding = job.request.task is Task.EMBEDDING
-    return Costing(reserve_output(job.limits), 0 if is_embedding else most)
+    longest = 0 if job.request.task is Task.EMBEDDING else most
+    if price is None:
+        return Costing(reserve_output(job.limits), longest)
+    return Costing(reserve_output(job.limits), longest, price.input, price.cached_input, price.output)
 
 
 def quota_spec(job: JobFile, workers: int, totals: JournalTotals | None) -> QuotaSpec:
-    """`[limits]` and `[budget]`; `totals` are of all earlier runs, where a budget needs them."""
+    """`[limits]` and `[budget]`; `totals` are of all earlier runs, where a budget needs them. Raises ConfigError."""
     budget = job.budget
-    cost = None if budget.max_cost is None else round(budget.max_cost * 1e6)
+    cost = None if budget.max_cost is None else round(budget.max_cost * MICROS)
+    known = price(job)
+    if cost is not None and known is None:
+        raise ConfigError(
+            f"[budget] max_cost = {budget.max_cost}: no price is known for {job.endpoint.name}, so nothing could be "
+            "counted; name a file with its price in [budget] prices, or use max_tokens"
+        )
     spent = NOTHING
     if totals is not None:
         # a call of unknown outcome may have been billed: as much as an answered one is assumed
-        calls = max(1, totals.sent - totals.unknown)
-        scale = 1 + totals.unknown / calls
-        spent = Cost(totals.sent, round(totals.input_tokens * scale), round(totals.output_tokens * scale))
-    return QuotaSpec(
-        most_in_flight(job),
-        rate_limits(job.limits),
-        Budget(budget.max_requests, budget.max_tokens, cost),
-        spent,
-        workers,
-    )
+        scale = 1 + totals.unknown / max(1, totals.sent - totals.unknown)
+        tokens = round(totals.input_tokens * scale), round(totals.output_tokens * scale)
+        money = known.of_tokens(*tokens, round(totals.cached_input_tokens * scale)) if known is not None else 0.0
+        spent = Cost(totals.sent, *tokens, round(money * MICROS))
+    caps = Budget(budget.max_requests, budget.max_tokens, cost)
+    return QuotaSpec(most_in_flight(job), rate_limits(job.limits), caps, spent, workers)
 
 
 def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link: QuotaLink | None = None) -> Plan:
@@ -157,7 +165,7 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
             retry=retry_settings(job.retry),
             first_guess=None if is_configured else max(4, FIRST_GUESS // quota.workers),
             quota=quota,
-            costing=costing(job),
+            costing=costing(job, price(job)),
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
@@ -168,6 +176,28 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
         run_id=run_id,
         prefix=job.sink.prefix,
         link=link,
+        price=price(job),
+    )
+
+
+def price(job: JobFile) -> Price | None:
+    """What the endpoint's tokens cost, by the job's price file and the shipped one. Raises ConfigError."""
+    return price_of(job.endpoint.name, load_prices(job.budget.prices))
+
+
+def spend_of(totals: JournalTotals, price: Price) -> Expense:
+    """What the exchanges behind these sums have cost."""
+    cost = price.of_tokens(totals.input_tokens, totals.output_tokens, totals.cached_input_tokens)
+    most = totals.most_input_tokens, totals.most_output_tokens
+    unknown = totals.unknown * price.of_tokens(*most) if any(most) or not totals.unknown else None
+    return Expense(cost, unknown, price.currency)
+
+
+def unpriced(job: JobFile) -> str:
+    """Says once that nothing will have a cost, and what to do."""
+    return (
+        f"no price is known for {job.endpoint.name}, so cost stays empty; "
+        "[budget] prices names a file with yours (pipeline/prices.toml shows how)"
     )
 
 

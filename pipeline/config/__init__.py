@@ -18,6 +18,7 @@ from pipeline.config.models import (
     StateSection,
 )
 from pipeline.config.presets import PRESETS, ProviderLimits
+from pipeline.config.prices_file import load_prices
 from pipeline.references import parse_reference
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "job_from_mapping",
     "load_endpoints",
     "load_job",
+    "load_prices",
     "parse_reference",
     "read_toml",
 ]

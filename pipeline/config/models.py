@@ -195,11 +195,14 @@ class RetrySection(Section):
 
 
 class BudgetSection(Section):
-    """`[budget]`: what the job may spend, over all its runs and workers."""
+    """`[budget]`: what the job may spend, over all its runs and workers, and by which prices."""
 
     max_requests: Count | None = Field(default=None, description="calls in all, 1 or more")
     max_tokens: Count | None = Field(default=None, description="tokens in all, sent and answered, 1 or more")
     max_cost: Rate | None = Field(default=None, description="in the currency of the prices, more than 0")
+    prices: Name | None = Field(
+        default=None, description="file with [[prices]] tables, before the shipped pipeline/prices.toml"
+    )
 
 
 class EmbeddingSection(Section):
