@@ -25,6 +25,7 @@ from pipeline.runs import RunRecord
 from pipeline.settings import (
     credentials_of,
     embedding_contract,
+    longest_output,
     rate_limits,
     reserve_output,
     retry_settings,
@@ -112,10 +113,7 @@ def has_budget(job: JobFile) -> bool:
 
 def costing(job: JobFile, price: Price | None) -> Costing:
     """How a call is charged before its answer is there."""
-    parameters = job.request.parameters
-    said = (parameters.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-    most = next((value for value in said if isinstance(value, int)), None)
-    longest = 0 if job.request.task is Task.EMBEDDING else most
+    longest = longest_output(job.request.task, job.request.parameters)
     if price is None:
         return Costing(reserve_output(job.limits), longest)
     return Costing(reserve_output(job.limits), longest, price.input, price.cached_input, price.output)

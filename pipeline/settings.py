@@ -1,6 +1,8 @@
 """From the sections that job files and endpoints files share to the values that the parts below take."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.auth import Credentials
 from pipeline.config import (
@@ -13,6 +15,7 @@ from pipeline.config import (
     RetrySection,
 )
 from pipeline.limits import Limit, Meter, ReserveOutput
+from pipeline.records import Task
 from pipeline.retry import RetrySettings
 from pipeline.transports import TransportSpec
 from pipeline.vectors import EmbeddingContract
@@ -40,6 +43,14 @@ def reserve_output(limits: LimitsSection) -> ReserveOutput:
     """The provider's rule for output that has not come yet; the strictest where nobody says."""
     preset = PRESETS[limits.preset].reserve_output if limits.preset is not None else "max_tokens"
     return limits.reserve_output or preset
+
+
+def longest_output(task: Task, parameters: Mapping[str, Any]) -> int | None:
+    """Tokens of one answer at most, where the request says; 0 for embeddings."""
+    if task is Task.EMBEDDING:
+        return 0
+    said = (parameters.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    return next((value for value in said if isinstance(value, int)), None)
 
 
 def retry_settings(retry: RetrySection) -> RetrySettings:
