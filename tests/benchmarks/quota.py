@@ -5,6 +5,10 @@ Prints a table and writes `out/benchmarks/quota.json`. Legs last about half a mi
 
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,7 +27,7 @@ from pipeline.limits import LimitUse
 from pipeline.quota import QuotaServer
 from pipeline.simulator import Bill, Quotas, SimulatorProcess, SimulatorSettings
 from pipeline.worker import Plan, Progress, run_partition
-from tests.jobs import make_job
+from tests.jobs import make_job, numbered, write_source
 
 WARM_UP_S = 10
 RESULTS: list[dict[str, Any]] = []
@@ -244,6 +248,62 @@ def budget() -> None:
     )
 
 
+CONF = """
+[job]
+name = "killed"
+buckets = 2
+[source]
+format = "parquet"
+path = "{folder}/source.parquet"
+key = ["id"]
+[request]
+task = "chat"
+prompt = "Say: {{{{ doc }}}}"
+parameters = {{ max_tokens = 20 }}
+[endpoint]
+name = "canned-chat"
+api = "openai"
+base_url = "{base_url}"
+[limits]
+in_flight = {in_flight}
+[budget]
+max_tokens = {most}
+[sink]
+format = "parquet"
+path = "{folder}/results"
+"""
+
+
+def budget_killed() -> None:
+    """Driver and JVM are killed half way, with calls in flight; the next run goes on with what the journal counts."""
+    most, in_flight = 20_000, 64
+    with SimulatorProcess(SimulatorSettings(latency_ms=200)) as simulator, tempfile.TemporaryDirectory() as folder:
+        write_source(Path(folder), numbered(4_000))
+        conf = Path(folder) / "job.toml"
+        conf.write_text(CONF.format(folder=folder, base_url=simulator.base_url, in_flight=in_flight, most=most))
+        command = [sys.executable, "-m", "jobs.run", str(conf)]
+        environment = {**os.environ, "SPARK_MASTER": "local[2]"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        killed = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)  # type: ignore[call-overload]
+        while simulator.bill().answers < 400:
+            time.sleep(0.05)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        time.sleep(2.0)
+        before = simulator.bill()
+        exit_code = subprocess.run(command, env=environment, check=False, **quiet).returncode  # type: ignore[call-overload]
+        after = simulator.bill()
+    billed = after.input_tokens + after.output_tokens
+    dearest = 40  # tokens of one call: the prompt and 20 more
+    say(
+        f"budget of {most:,} tokens, SIGKILL after {before.answers:,} answers, run again",
+        f"{billed:,} billed ({billed - most:+,}), exit {exit_code}",
+        f"<= {most + in_flight * dearest:,}, exit 1",
+        billed <= most + in_flight * dearest and billed >= 0.95 * most and exit_code == 1,
+        billed=billed,
+    )
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "requests-2-600": lambda: requests_limit(2, 600),
     "requests-4-600": lambda: requests_limit(4, 600),
@@ -256,6 +316,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "faults": thirty_percent,
     "outage": outage,
     "budget": budget,
+    "budget-killed": budget_killed,
 }
 
 
