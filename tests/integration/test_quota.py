@@ -13,9 +13,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
 
-from pipeline import plans, run_job
+from pipeline import plans
 from pipeline.config import JobFile
 from pipeline.limits import Budget, Limit, QuotaSpec
 from pipeline.loop import LoopThread
@@ -23,7 +22,7 @@ from pipeline.quota import Channel, QuotaLink, QuotaServer
 from pipeline.quota.frames import NONCE_BYTES
 from pipeline.simulator import Quotas, Simulator, SimulatorSettings
 from pipeline.worker import Progress, run_partition
-from tests.jobs import make_job, numbered, write_source
+from tests.jobs import make_job, numbered
 
 PER_MINUTE = Limit("requests_per_minute", "requests", 3_000, 60.0)
 
@@ -207,27 +206,3 @@ def test_a_budget_nobody_counts_is_not_spent() -> None:
         assert holder.is_stranded(161.0)
 
     asyncio.run(main())
-
-
-@pytest.mark.spark
-def test_a_budget_holds_over_workers_and_runs_and_the_rest_is_not_attempted(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    write_source(tmp_path, numbered(60))
-    with Simulator(SimulatorSettings(latency_ms=20)) as simulator:
-        sections = {
-            "job": {"buckets": 2},
-            "sink": {"format": "parquet"},
-            "limits": {"in_flight": 4, "requests_per_second": 200},
-        }
-        small = make_job(tmp_path, simulator.base_url, budget={"max_requests": 25}, **sections)
-        first = run_job(small, spark)
-        assert (first.status, first.rows_landed, first.rows_not_attempted) == ("partial", 25, 35)
-        assert "max_requests" in first.stopped
-        again = run_job(small, spark)
-        assert (again.rows_landed, again.rows_not_attempted) == (0, 35), "spent is spent, whichever run it was"
-        larger = make_job(tmp_path, simulator.base_url, budget={"max_requests": 60}, **sections)
-        rest = run_job(larger, spark)
-        assert (rest.status, rest.rows_landed) == ("landed", 35)
-        assert simulator.bill().requests == 60
-        assert not any("static shares" in note for note in (*first.notes, *rest.notes))
