@@ -151,7 +151,7 @@ class LeaseHolder:
                 self._spec.limits,
                 min(share, self._in_flight) or share,
                 workers=self._share,
-                place=self._index,
+                place=self._index + 1,  # not right after the last place that the server gave away
                 first_s=max(now_s, last_s),
             )
 

@@ -66,7 +66,7 @@ class StaticShare:
         self._over: str | None = None
         self._windows = [PacedWindow(_whole(limit.share(workers))) for limit in limits]
         self._first_s: float | None = first_s  # None: when the first call comes
-        self._turn = place % workers / workers
+        self._turn = place / workers
         self._is_first = True
 
     def take(self, cost: Cost, now_s: float) -> float:
