@@ -395,7 +395,7 @@ class _Partition:
         progress.quota = self._window.view()
         if self._holder is not None:
             progress.quota.leased = int(self._holder.is_leased)
-            progress.quota.unleased = int(not self._holder.was_leased)
+            progress.quota.unleased = int(self._holder.is_alone)
         progress.calibration = self._estimator.added
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message

@@ -41,6 +41,11 @@ class LeaseHolder:
         self._not_before_s = 0.0
         self._sums = [1.0, 1.0, 1.0, 1.0]  # input charged, used, output charged, used; fading
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the server was looked for and never found."""
+        return self._lost_since_s is not None and not self.was_leased
+
     # -- what the gate asks
 
     @property

@@ -216,7 +216,9 @@ def test_a_wrong_token_stops_after_one_call_per_worker(spark: SparkSession, tmp_
         assert report.status in ("partial", "failed")
         assert f"file:{secret}" in report.stopped
         assert "sesame-8431" not in str(report)
-        assert simulator.bill().requests <= 4
+        assert (
+            simulator.bill().requests <= 2 * 4
+        )  # two tasks, and whoever comes after the other may have all four slots
         secret.write_text("right\n")
         again = run_job(job, spark)
         assert (again.status, again.rows_landed) == ("landed", 400)
