@@ -34,12 +34,13 @@ FLOORS: dict[int, set[str]] = {
         *("prompts", "references", "result_types", "retry", "tokens", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
-    3: {"auth", "journal", "storage", "transports"},
+    3: {"auth", "journal", "storage", "transports", "workspace_auth"},
     4: {
         *(
             "board",
             "calls",
             "catalog",
+            "late_calls",
             "column_plan",
             "column_rows",
             "column_worker",
@@ -50,7 +51,17 @@ FLOORS: dict[int, set[str]] = {
         *("query_memory", "replay", "response_cache", "runs", "settings", "siblings", "task", "templates", "worker"),
     },
     5: {
-        *("functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"),
+        *(
+            "fixed_functions",
+            "functions",
+            "guard",
+            "session",
+            "sibling_columns",
+            "simulator",
+            "sinks",
+            "spark",
+            "sql_functions",
+        ),
         "worker_daemon",
     },
     6: {
@@ -76,6 +87,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 SPARK = tuple(f"pipeline.{name}" for floor in (5, 6) for name in sorted(FLOORS[floor] - {"simulator"}))
 DOORS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("pipeline.simulator",),
+    "databricks": ("pipeline.workspace_auth",),
     "delta": SPARK,
     "google_crc32c": ("pipeline.journal",),
     "httpx": ("pipeline.transports.httpx",),
@@ -96,7 +108,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "wordllama": ("pipeline.simulator",),
 }
 # Imported where they are used, since they may be missing.
-OPTIONAL = {"uvloop", "wordllama"}
+OPTIONAL = {"databricks.sdk.core", "uvloop", "wordllama"}
 
 IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
@@ -206,7 +218,7 @@ def test_imports_point_down(name):
 @pytest.mark.parametrize("name", [name for name in PIPELINE if FLOOR_OF[unit(name)] == 3])
 def test_doors_do_not_know_each_other(name):
     others = {unit(target) for target in edges(name) if FLOOR_OF[unit(target)] == 3} - {unit(name)}
-    assert others <= ({"storage"} if unit(name) == "journal" else set())
+    assert others <= {"journal": {"storage"}, "workspace_auth": {"auth"}}.get(unit(name), set())
 
 
 @pytest.mark.parametrize("name", [name for name in PIPELINE if unit(name) == "simulator"])
