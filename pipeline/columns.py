@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.prices import Price
 from pipeline.records import Outcome, Task
 
 ERROR_TYPE = pa.struct(
@@ -20,6 +21,8 @@ ERROR_TYPE = pa.struct(
 USAGE_FIELDS = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
 USAGE_TYPE = pa.struct([pa.field(name, pa.int64()) for name in USAGE_FIELDS])
 _RESPONSE_TYPES: dict[Task, pa.DataType] = {Task.CHAT: pa.string(), Task.EMBEDDING: pa.list_(pa.float32())}
+# Columns that a table may lack because it was made before they were: such a table keeps its shape, or is widened.
+LATER_COLUMNS = ("cost",)
 _EMBEDDING_ONLY = frozenset({"norm", "is_normalized"})
 
 
@@ -29,6 +32,7 @@ def result_schema(task: Task, prefix: str = "") -> pa.Schema:
         ("response", _RESPONSE_TYPES[task]),
         ("error", ERROR_TYPE),
         ("usage", USAGE_TYPE),
+        ("cost", pa.float64()),
         ("finish_reason", pa.string()),
         ("model", pa.string()),
         ("norm", pa.float32()),
@@ -55,14 +59,19 @@ def check_collisions(source_columns: Sequence[str], task: Task, prefix: str) -> 
         )
 
 
-def to_arrow(outcomes: Sequence[Outcome], task: Task, run_id: str, prefix: str = "") -> pa.RecordBatch:
-    """One row per outcome, in order, with the columns of `result_schema`."""
+def to_arrow(
+    outcomes: Sequence[Outcome], task: Task, run_id: str, prefix: str = "", price: Price | None = None
+) -> pa.RecordBatch:
+    """One row per outcome, in order, with the columns of `result_schema`; `cost` is null without a price."""
     values: dict[str, Any] = {
         "response": _vectors(outcomes)
         if task is Task.EMBEDDING
         else pa.array([o.response for o in outcomes], pa.string()),
         "error": _errors(outcomes),
         "usage": _usage(outcomes),
+        "cost": pa.array([price.cost(o.usage) for o in outcomes], pa.float64())
+        if price is not None
+        else pa.nulls(len(outcomes), pa.float64()),
         "finish_reason": pa.array([o.finish_reason for o in outcomes], pa.string()),
         "model": pa.array([o.model for o in outcomes], pa.string()),
         "attempts": pa.array([o.attempts for o in outcomes], pa.int32()),

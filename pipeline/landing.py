@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from pipeline import plans
 from pipeline.board import Board
+from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
 from pipeline.pending import Pending, RetryErrors
@@ -59,6 +60,8 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
             "which sends one call at a time; use fewer cores, or a new [state] path"
         )
     plan = plans.worker_plan(job, opened.base_url, key.run_id, workers)
+    endpoint = f"{job.endpoint.api}/{job.endpoint.name}"
+    plan = replace(plan, calibration=load_calibration(opened.state, endpoint))
     if opened.retry_errors is not None:
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
@@ -84,6 +87,7 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
+    add_calibration(opened.state, endpoint, total.calibration)
     if total.journal_damage:
         report.notes.append(
             f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, ErrorCode
 from pipeline.identity import Identifier, canonical
 from pipeline.messages import Messages, checked_messages
 from pipeline.records import Request, RowError, Task
+from pipeline.tokens import Estimator
 
 # What a template can raise over the values of a row.
 _UNRENDERABLE = (
@@ -110,12 +111,12 @@ class TextTemplate:
 class Renderer:
     """Compiled once per worker; `render` is called for every row."""
 
-    def __init__(self, spec: PromptSpec) -> None:
+    def __init__(self, spec: PromptSpec, estimator: Estimator | None = None) -> None:
         self._spec = spec
         self._template = _compiled(spec.template) if spec.template is not None else None
         self._system = _compiled(spec.system) if spec.system is not None else None
         self._columns = prompt_columns(spec)
-        self._identify = Identifier(canonical(spec.task, spec.identity), spec.max_request_bytes)
+        self._identify = Identifier(canonical(spec.task, spec.identity), spec.max_request_bytes, estimator)
 
     def render(self, row: Mapping[str, Any]) -> Request | RowError:
         """The row's request, or why it has none. A row whose prompt columns are all null or blank asks nothing."""

@@ -19,10 +19,13 @@ from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.engine import Tally, Window, WindowSettings
 from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
 from pipeline.loop import LoopThread, process_loop
+from pipeline.messages import encoded_messages
+from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
 from pipeline.replay import Replay, ResponseLog, RetryFailed
 from pipeline.retry import Attempts
+from pipeline.tokens import NO_CALIBRATION, Calibration, Estimator
 from pipeline.transports import Transport, TransportSpec
 
 # Rows rendered before the loop thread is served again: about 10 ms of work.
@@ -37,6 +40,10 @@ WAKE_AFTER_S = 0.05
 # Rows of megabytes are rendered a few at a time, and no more of them are taken in than the window needs.
 RENDER_BYTES = 16 * 2**20
 MOST_OPEN_BYTES = 256 * 2**20
+
+# The first answers of a partition teach what tokens a text has, later ones keep it right: learning takes microseconds.
+LEARN_FIRST = 512
+LEARN_EVERY = 16
 
 BUCKET_COLUMN = "__bucket"
 
@@ -55,6 +62,8 @@ class Plan:
     asks_unknown_again: bool = False  # a person asked for it, past max_unknown_resends
     run_id: str = ""
     prefix: str = ""
+    price: Price | None = None  # of the model, where one is known
+    calibration: Calibration = field(default_factory=lambda: NO_CALIBRATION)  # of token estimates, by earlier runs
     on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
 
 
@@ -70,6 +79,7 @@ class Progress:
     in_flight: int = 0
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
+    calibration: Calibration = field(default_factory=dict)  # added here
     stopped: str = ""
     stopped_code: str = ""
     is_finished: bool = False
@@ -156,7 +166,10 @@ class _Partition:
         self._control = control
         self._loop = loop
         self._clock = clock
-        self._renderer = Renderer(plan.prompt)
+        self._estimator = Estimator(plan.calibration)
+        self._taught_by: dict[str, Request] = {}  # on their way, by request id
+        self._submitted = 0
+        self._renderer = Renderer(plan.prompt, self._estimator)
         self._columns = list(prompt_columns(plan.prompt))
         self._endpoint = open_endpoint(plan.endpoint)
         self._log = log
@@ -245,6 +258,10 @@ class _Partition:
                 self._unclaimed = []
             replayed, calls = self._replay.divide(list(fresh.values()))
             self._settle(replayed)
+        for request, _ in calls:
+            if self._submitted < LEARN_FIRST or self._submitted % LEARN_EVERY == 0:
+                self._taught_by[request.request_id] = request
+            self._submitted += 1
         if calls:
             self._loop.post(self._window.submit, calls)
 
@@ -289,6 +306,8 @@ class _Partition:
         for outcome in outcomes:
             places = self._rows_of.pop(outcome.request_id)
             self.outstanding -= len(places)
+            if (request := self._taught_by.pop(outcome.request_id, None)) is not None:
+                self._learn(request, outcome)
             # the call is charged to one row; rows that share its answer cost nothing
             number, index = places[0]
             self._end_row(number, index, outcome)
@@ -296,6 +315,11 @@ class _Partition:
                 shared = outcome.with_usage(NO_USAGE)
                 for number, index in places[1:]:
                     self._end_row(number, index, shared)
+
+    def _learn(self, request: Request, outcome: Outcome) -> None:
+        if outcome.usage.input_tokens is not None:
+            text = request.text if request.text is not None else encoded_messages(list(request.messages or ()))
+            self._estimator.learn(text, outcome.usage.input_tokens)
 
     def _end_row(self, number: int, index: int, outcome: Outcome) -> None:
         progress = self.progress
@@ -323,8 +347,9 @@ class _Partition:
                 piece = self._pieces[rows[start][0]]
                 parts.append(piece.take(pa.array([index for _, index, _ in rows[start:end]], pa.int32())))
                 start = end
+        plan = self._plan
         results = columns.to_arrow(
-            [outcome for _, _, outcome in rows], self._plan.prompt.task, self._plan.run_id, self._plan.prefix
+            [outcome for _, _, outcome in rows], plan.prompt.task, plan.run_id, plan.prefix, plan.price
         )
         for number, _, _ in rows:
             self._forget_row(number)
@@ -350,6 +375,7 @@ class _Partition:
         progress = self.progress
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
+        progress.calibration = self._estimator.added
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)

@@ -31,13 +31,14 @@ FLOORS: dict[int, set[str]] = {
             "messages",
             "model_parameters",
         ),
-        *("prompts", "references", "result_types", "retry", "tokens", "vectors"),
+        *("prices", "prompts", "references", "result_types", "retry", "tokens", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports", "workspace_auth"},
     4: {
         *(
             "board",
+            "calibrations",
             "calls",
             "catalog",
             "late_calls",
@@ -114,8 +115,8 @@ IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
     *("shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid"),
 }
-# The job file is read where it is checked.
-IMPURE_ALLOWED = {("pipeline.config.load", "pathlib")}
+# The job file is read where it is checked, the shipped prices where a user's file is laid over them.
+IMPURE_ALLOWED = {("pipeline.config.load", "pathlib"), ("pipeline.config.prices_file", "pathlib")}
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "getenv"}
 
 

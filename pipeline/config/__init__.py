@@ -6,6 +6,7 @@ from pipeline.config.load import job_from_mapping, load_job, read_toml
 from pipeline.config.models import (
     EMBEDDED,
     AuthTable,
+    BudgetSection,
     EmbeddingSection,
     EndpointSection,
     JobSection,
@@ -16,11 +17,13 @@ from pipeline.config.models import (
     SourceSection,
     StateSection,
 )
+from pipeline.config.prices_file import load_prices
 from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",
     "AuthTable",
+    "BudgetSection",
     "EmbeddingSection",
     "EndpointSection",
     "EndpointsFile",
@@ -37,6 +40,7 @@ __all__ = [
     "job_from_mapping",
     "load_endpoints",
     "load_job",
+    "load_prices",
     "parse_reference",
     "read_toml",
 ]

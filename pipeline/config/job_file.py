@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pipeline.config.mistakes import Mistake, written_as
 from pipeline.config.models import (
     EMBEDDED,
+    BudgetSection,
     EmbeddingSection,
     EndpointSection,
     JobSection,
@@ -48,6 +49,7 @@ class JobFile(Section):
     endpoint: EndpointSection = Field(description="the server that answers")
     limits: LimitsSection = Field(default=LimitsSection(), description="what may happen at once")
     retry: RetrySection = Field(default=RetrySection(), description="how often a row is tried")
+    budget: BudgetSection = Field(default=BudgetSection(), description="what the job may spend")
     embedding: EmbeddingSection = Field(default=EmbeddingSection(), description="what a vector must be like")
     sink: SinkSection = Field(description="the table that is written")
     state: StateSection = Field(default=StateSection(), description="what a rerun resumes from")

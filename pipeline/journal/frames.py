@@ -28,7 +28,7 @@ MAX_PAYLOAD_BYTES = 1 << 30
 
 _CHECKED = struct.Struct("<4sII")
 _META = struct.Struct("<BII")
-_ID_BYTES = 32
+ID_BYTES = 32
 _UNKNOWN_OUTCOMES = frozenset(
     code for code in ErrorCode if Exchange((), 1, 0.0, 0.0, transport_error=code).is_unknown_outcome
 )
@@ -97,8 +97,8 @@ def encode(exchange: Exchange, seed: int = 0) -> bytes:
     """The frame of an exchange. ValueError where a request id is not 64 hexadecimal digits."""
     ids = exchange.request_ids
     binary_ids = bytes.fromhex(ids[0] if len(ids) == 1 else "".join(ids))
-    if len(binary_ids) != _ID_BYTES * len(ids) or (
-        len(ids) > 1 and any(len(request_id) != 2 * _ID_BYTES for request_id in ids)
+    if len(binary_ids) != ID_BYTES * len(ids) or (
+        len(ids) > 1 and any(len(request_id) != 2 * ID_BYTES for request_id in ids)
     ):
         raise ValueError("a request id is a SHA-256 in 64 hexadecimal digits")
     header: dict[str, Any] = {
@@ -137,7 +137,7 @@ def is_kept(header: str) -> bool:
 def pack(kind: Kind, header: dict[str, Any], binary_ids: bytes = b"", body: bytes = b"") -> bytes:
     """A payload."""
     encoded = orjson.dumps(header)
-    meta = _META.pack(kind, len(binary_ids) // _ID_BYTES, len(encoded))
+    meta = _META.pack(kind, len(binary_ids) // ID_BYTES, len(encoded))
     return b"".join((meta, binary_ids, encoded, body))
 
 
@@ -152,7 +152,7 @@ def frame(payload: bytes, seed: int = 0) -> bytes:
 def ids_of(data: bytes, count: int) -> bytes:
     """The ids in a frame of `encode`, 32 bytes each."""
     start = HEAD.size + _META.size
-    return data[start : start + count * _ID_BYTES]
+    return data[start : start + count * ID_BYTES]
 
 
 def kind_of(payload: bytes) -> int:
@@ -180,8 +180,8 @@ def decode(payload: bytes) -> Exchange:
     try:
         return Exchange(
             (ids,)
-            if len(ids) == 2 * _ID_BYTES
-            else tuple([ids[i : i + 2 * _ID_BYTES] for i in range(0, len(ids), 2 * _ID_BYTES)]),
+            if len(ids) == 2 * ID_BYTES
+            else tuple([ids[i : i + 2 * ID_BYTES] for i in range(0, len(ids), 2 * ID_BYTES)]),
             header["attempt"],
             header["sent_at_s"],
             header["latency_ms"],
@@ -200,7 +200,7 @@ def _unpack(payload: bytes) -> tuple[int, dict[str, Any], int]:
     """Where the ids end, the header, and where it ends."""
     try:
         _, count, length = _META.unpack_from(payload)
-        middle = _META.size + count * _ID_BYTES
+        middle = _META.size + count * ID_BYTES
         header = orjson.loads(payload[middle : middle + length])
     except (struct.error, orjson.JSONDecodeError) as exc:
         raise JournalCorrupt(f"a frame checks but cannot be read: {exc}") from exc

@@ -20,6 +20,7 @@ class SinkSpec:
     table: str | None = None
     key: tuple[str, ...] = ()
     run_column: str = "run_id"
+    later: tuple[str, ...] = ()  # columns that a table may lack since it was made before they were
     stage_path: str = ""  # where a run is staged that must not be seen before it is whole
 
     def __str__(self) -> str:
@@ -60,8 +61,19 @@ class Sink(Protocol):
         ...
 
 
-def require_same_columns(where: str, ours: StructType, theirs: StructType) -> None:
-    """Raises SinkError that names both schemas where names or types differ; order and nullability do not matter."""
+def lacking(spec: SinkSpec, ours: StructType, theirs: StructType) -> list[str]:
+    """Which of the later columns a table lacks."""
+    there = {field.name.lower() for field in theirs.fields}
+    return [field.name for field in ours.fields if field.name in spec.later and field.name.lower() not in there]
+
+
+def require_same_columns(spec: SinkSpec, ours: StructType, theirs: StructType) -> None:
+    """Raises SinkError that names both schemas where names or types differ; order and nullability do not matter.
+
+    The later columns may be lacking there.
+    """
+    missing = lacking(spec, ours, theirs)
+    ours = StructType([field for field in ours.fields if field.name not in missing])
 
     def comparable(schema: StructType) -> dict[str, str]:
         return {f.name.lower(): f.dataType.simpleString() for f in schema.fields}
@@ -75,7 +87,7 @@ def require_same_columns(where: str, ours: StructType, theirs: StructType) -> No
         if mine.get(name) != other.get(name)
     ]
     raise SinkError(
-        f"[sink] {where} has other columns than this job writes ({'; '.join(differences)}). "
+        f"[sink] {spec} has other columns than this job writes ({'; '.join(differences)}). "
         f"There: {theirs.simpleString()}. Here: {ours.simpleString()}. "
         "Choose another [sink] path or table, or make [source] select match."
     )

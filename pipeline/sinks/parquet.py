@@ -10,7 +10,7 @@ from pyspark.sql.types import StructType
 
 from pipeline.errors import SinkError
 from pipeline.sinks.folders import Folder
-from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
+from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, lacking, require_results_table, require_same_columns
 
 _INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
 # Spark skips names that begin with an underscore, so nothing in here is ever read as data.
@@ -24,6 +24,7 @@ class ParquetSink:
     def __init__(self, spec: SinkSpec) -> None:
         if spec.path is None:
             raise SinkError("[sink] format = parquet needs a path")
+        self._spec = spec
         self._path = spec.path.rstrip("/")
         self._run_column = spec.run_column
         self._run_folder = f"{spec.run_column}="
@@ -46,7 +47,7 @@ class ParquetSink:
         if mode == "overwrite":
             require_results_table(self._path, landed.schema)
         else:
-            require_same_columns(self._path, schema, landed.schema)
+            require_same_columns(self._spec, schema, landed.schema)
 
     def landed(self, spark: SparkSession) -> DataFrame | None:
         """See `Sink.landed`."""
@@ -73,6 +74,9 @@ class ParquetSink:
             return
         if mode == "overwrite":
             self._put_back(spark)
+        elif (landed := self.landed(spark)) is not None:
+            # files of one folder have one schema: a table that was made before a column was keeps its shape
+            frame = frame.drop(*lacking(self._spec, frame.schema, landed.schema))
         attempt = Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
         frame.drop(self._run_column).write.parquet(attempt.path)
         published = Folder(spark, self._published(run))
