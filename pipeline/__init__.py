@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from pipeline.functions import ai_query
     from pipeline.landed import landed_table
+    from pipeline.preview import Preview, preview_job
     from pipeline.report import Report
     from pipeline.run import run_job
     from pipeline.session import open_session
@@ -53,6 +54,7 @@ __all__ = [
     "JobFile",
     "JobStopped",
     "PipelineError",
+    "Preview",
     "Report",
     "SinkError",
     "SourceError",
@@ -82,6 +84,7 @@ __all__ = [
     "landed_table",
     "load_job",
     "open_session",
+    "preview_job",
     "prune_journals",
     "register",
     "run_job",
@@ -118,6 +121,8 @@ _HOMES = {
     "job_from_mapping": "config",
     "load_job": "config",
     "landed_table": "landed",
+    "Preview": "preview",
+    "preview_job": "preview",
     "Report": "report",
     "Watcher": "watch",
     "open_session": "session",

@@ -14,6 +14,7 @@ from pipeline.config import EMBEDDED, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
+from pipeline.estimates import Speed
 from pipeline.journal import JournalTotals, Lease
 from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
@@ -88,7 +89,6 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
     share = max(1, job.limits.in_flight // workers)
     endpoint = job.endpoint
     is_embedding = job.request.task is Task.EMBEDDING
-    pack = PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes) if is_embedding else PackLimits()
     return Plan(
         prompt=prompt_spec(job),
         endpoint=EndpointSpec(
@@ -101,7 +101,7 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         ),
         window=WindowSettings(
             in_flight=share,
-            pack=pack,
+            pack=pack_limits(job),
             retry=retry_settings(job.retry),
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
@@ -114,6 +114,27 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         prefix=job.sink.prefix,
         price=price(job),
     )
+
+
+def pack_limits(job: JobFile) -> PackLimits:
+    """What one call may carry."""
+    if job.request.task is not Task.EMBEDDING:
+        return PackLimits()
+    return PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes)
+
+
+def max_output_tokens(job: JobFile) -> int | None:
+    """Of one answer: 0 for embeddings, None where the request sets no bound."""
+    if job.request.task is Task.EMBEDDING:
+        return 0
+    parameters = job.request.parameters
+    most = parameters.get("max_tokens") or parameters.get("max_completion_tokens")
+    return most if isinstance(most, int) else None
+
+
+def speed(job: JobFile, cores: int) -> Speed:
+    """What bounds the job's pace."""
+    return Speed((), job.limits.in_flight, cores)
 
 
 def price(job: JobFile) -> Price | None:

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from pipeline import columns, landed, plans, stream
 from pipeline.board import Board
-from pipeline.config import EMBEDDED, JobFile
+from pipeline.config import JobFile
 from pipeline.guard import guard
 from pipeline.journal import journal_spend
 from pipeline.landing import Opened, Watch, absolute, land
@@ -18,7 +18,7 @@ from pipeline.prices import Price
 from pipeline.prompts import prompt_columns
 from pipeline.report import Report
 from pipeline.runs import RunBook, RunRecord, Status
-from pipeline.simulator import SimulatorProcess
+from pipeline.serving import serving
 from pipeline.sinks import RunKey, open_sink
 from pipeline.spark import read_source, require_columns
 from pipeline.storage import open_store
@@ -56,7 +56,7 @@ def run_job(
     if price is None:
         report.notes.append(plans.unpriced(job))
     with ExitStack() as stack:
-        base_url = stack.enter_context(_base_url(job))
+        base_url = stack.enter_context(serving(job))
         state_path = absolute(job.state_path)
         state = open_store(state_path)
         prompt = plans.prompt_spec(job)
@@ -113,12 +113,3 @@ def _account(opened: Opened, record: RunRecord, report: Report, price: Price | N
         if price is not None:
             added = plans.spend_of(totals, price)
             report.spend = added if report.spend is None else report.spend + added
-
-
-@contextlib.contextmanager
-def _base_url(job: JobFile) -> Iterator[str]:
-    if job.endpoint.base_url != EMBEDDED:
-        yield job.endpoint.base_url
-        return
-    with SimulatorProcess() as simulator:
-        yield simulator.base_url if job.endpoint.api == "openai" else simulator.host_url

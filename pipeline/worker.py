@@ -230,7 +230,7 @@ class _Partition:
         self._open_rows[number] = piece.num_rows
         self._open_bytes += piece.nbytes
         self.progress.rows_in += piece.num_rows
-        rows = _values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
+        rows = row_values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
         fresh: dict[str, Request] = {}
         for index, row in enumerate(rows):
             request = self._renderer.render(row) if row is not None else _UNREADABLE
@@ -385,7 +385,7 @@ class _Partition:
 _UNREADABLE = RowError(ErrorCode.INVALID_INPUT, "a column of the prompt holds bytes that are no UTF-8, or no such date")
 
 
-def _values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
+def row_values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
     """The rows as Python values; None for one that has none: Spark's strings hold any bytes, its dates any year."""
     try:
         return list(piece.to_pylist())
@@ -393,7 +393,7 @@ def _values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
         if piece.num_rows == 1:
             return [None]
         half = piece.num_rows // 2
-        return _values(piece.slice(0, half)) + _values(piece.slice(half))
+        return row_values(piece.slice(0, half)) + row_values(piece.slice(half))
 
 
 def _stop(reason: str) -> Failure:
