@@ -80,6 +80,8 @@ class Progress:
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
     calibration: Calibration = field(default_factory=dict)  # added here
+    cost: float = 0.0  # of the answers so far, where the model has a price
+    currency: str = ""
     stopped: str = ""
     stopped_code: str = ""
     is_finished: bool = False
@@ -376,6 +378,9 @@ class _Partition:
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
         progress.calibration = self._estimator.added
+        if (price := self._plan.price) is not None:
+            progress.cost = price.of_tokens(progress.tally.input_tokens, progress.tally.output_tokens)
+            progress.currency = price.currency
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)
