@@ -137,6 +137,8 @@ def spread(sample: Sequence[float], count: int) -> Range:
     if len(sample) < 2:
         return Range(0.0, middle, 2 * middle)
     error = _ERRORS * stdev(sample) / math.sqrt(len(sample)) * count
+    # what n values did not show may still be in 3 / n of all: a sample of equals is no proof that all are equal
+    error = max(error, 3 / len(sample) * middle)
     return Range(max(0.0, middle - error), middle, middle + error)
 
 

@@ -60,6 +60,10 @@ def test_the_range_of_a_sample_holds_the_truth_about_as_often_as_it_says(seed):
     assert held >= 50  # of 60; 95 % promised, a long tail costs some
 
 
+def test_equal_values_are_no_proof():
+    assert spread([5.0] * 30, 100) == Range(450.0, 500.0, 550.0)
+
+
 def test_one_value_tells_little():
     assert spread([5.0], 10) == Range(0.0, 50.0, 100.0)
 
