@@ -9,17 +9,20 @@ from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from pipeline import plans
 from pipeline.board import Board
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
+from pipeline.part_files import PartWriter
 from pipeline.pending import Pending, RetryErrors
 from pipeline.prompts import prompt_columns
+from pipeline.records import Task
 from pipeline.report import Report
-from pipeline.sinks import RunKey, Sink
-from pipeline.spark import answered, bucket_count, bucketed, first_line, slots
+from pipeline.sinks import Mode, RunKey, Sink
+from pipeline.spark import answered, bucket_count, bucketed, first_line, is_plain, slots, written
 from pipeline.storage import Store
 from pipeline.task import BucketTask
 
@@ -67,13 +70,12 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
     board.clear()
     task = BucketTask(plan, opened.state_path, opened.journal, job.state.fsync)
     names = prompt_columns(plan.prompt)
-    frame = answered(
-        bucketed(pending.frame, names, buckets), task, pending.frame.schema, job.request.task, job.sink.prefix
-    )
+    rows = bucketed(pending.frame, names, buckets)
+    results = plans.result_struct(pending.frame.schema, job)
     calling_since_s = time.time()
     try:
         with opened.watch(board, pending.rows):
-            opened.sink.land(spark, frame, pending.mode, key)
+            _land_rows(opened, key, pending.mode, rows, task, results)
         has_landed = True
     except (
         PySparkException,
@@ -98,6 +100,24 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         )
     is_partial = bool(total.rows_not_attempted or total.stopped)
     report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+
+
+def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: BucketTask, results: StructType) -> None:
+    """The action that calls. Vectors are written by the tasks themselves where sink and types allow it."""
+    spark, sink, prefix = opened.spark, opened.sink, opened.job.sink.prefix
+    stage = None
+    if opened.job.request.task is Task.EMBEDDING and is_plain(results) and not sink.has_landed(spark, key):
+        stage = sink.open_stage(spark, key)
+    if stage is None:
+        sink.land(spark, answered(rows, task, results), mode, key)
+        return
+    kept = StructType([field for field in results.fields if field.name != f"{prefix}run_id"])
+    writer = PartWriter(task, stage, kept.json(), f"{prefix}response", (f"{prefix}run_id",))
+    files = [row["file"] for row in written(rows, writer).collect()]
+    if not files:  # no row was finished: Spark writes an empty table with its columns
+        sink.land(spark, spark.createDataFrame([], results), mode, key)
+        return
+    sink.publish(spark, stage, files, mode, key)
 
 
 def absolute(path: str) -> str:

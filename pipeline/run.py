@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from pyspark.sql import SparkSession
 
-from pipeline import columns, landed, plans, stream
+from pipeline import columns, embedding_plans, landed, plans, stream
 from pipeline.board import Board
 from pipeline.config import EMBEDDED, JobFile
 from pipeline.guard import guard
@@ -50,7 +50,7 @@ def run_job(
     report = Report(
         job.job.name, run_id or "", mode=job.job.mode, task=str(job.request.task), started_at_s=started_at_s
     )
-    report.notes.extend([*job.warnings, *guard(spark)])
+    report.notes.extend([*job.warnings, *embedding_plans.notes(job), *guard(spark)])
     with ExitStack() as stack:
         base_url = stack.enter_context(_base_url(job))
         state_path = absolute(job.state_path)
@@ -59,7 +59,7 @@ def run_job(
         sink = open_sink(plans.sink_spec(job, state_path=state_path))
         source = read_source(spark, plans.source_spec(job))
         require_columns(source, prompt_columns(prompt), "[request] prompt")
-        columns.check_collisions(source.columns, job.request.task, job.sink.prefix)
+        columns.check_collisions(source.columns, embedding_plans.result_shape(job))
         sink.prepare(spark, plans.result_struct(source.schema, job), job.job.mode)
 
         stack.enter_context(plans.job_lease(state, run_id))

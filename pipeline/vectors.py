@@ -1,5 +1,6 @@
 """Vectors as matrices: norms, scaling, and the contract that an embedding has to keep. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,20 @@ from pipeline.errors import ErrorCode
 Matrix = NDArray[np.float32]
 Norms = NDArray[np.float64]
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NORM_ROWS = 64  # as doubles they stay in the processor's cache
+
+
+# How a vector that came can be none to keep.
+CONTRACT_CODES = frozenset(
+    {
+        ErrorCode.NOT_NORMALIZED,
+        ErrorCode.WRONG_DIMENSIONS,
+        ErrorCode.NOT_FINITE,
+        ErrorCode.ZERO_VECTOR,
+        ErrorCode.WRONG_MODEL,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +35,9 @@ class EmbeddingContract:
     `normalization`: "check" measures, "require" turns a vector that is not of unit length into a row error,
     "normalize" re-scales it, "off" measures nothing. `tolerance` is the largest distance of a norm from 1; the default
     is Databricks' own check, 1e-2 suits vectors that travelled as float16 (wire_formats 7). `model` is the name that
-    the answer must state, letter by letter.
+    the answer must state, letter by letter. `truncate_to` keeps the first numbers of a vector that
+    has kept the contract and scales them to unit length, for models trained so. `largest` is the greatest magnitude
+    that the table's type holds.
     """
 
     normalization: Literal["check", "require", "normalize", "off"] = "check"
@@ -30,6 +46,8 @@ class EmbeddingContract:
     finite: bool = True
     non_zero: bool = True
     model: str | None = None
+    truncate_to: int | None = None
+    largest: float = _FLOAT32_MAX
 
 
 def norms(matrix: Matrix) -> Norms:
@@ -42,6 +60,27 @@ def norms(matrix: Matrix) -> Norms:
             # one dot product per row: half the time of an einsum that converts as it goes
             np.sqrt(np.matmul(wide[:, None, :], wide[:, :, None]).reshape(-1), out=result[start : start + len(wide)])
     return result
+
+
+class VectorSum:
+    """The sum of the vectors that went by, for their mean; a vector of another length ends it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Norms | None = None
+        self._is_mixed = False
+
+    def add(self, vectors: Sequence[Matrix]) -> None:
+        """Float32 vectors; summed as floats within the call and as doubles over all."""
+        if not vectors or self._is_mixed:
+            return
+        try:
+            block = np.stack(vectors)
+            added = np.ones(len(block), np.float32) @ block
+            self.total = added.astype(np.float64) if self.total is None else self.total + added
+            self.count += len(block)
+        except ValueError:
+            self._is_mixed, self.count, self.total = True, 0, None
 
 
 def is_normalized(row_norms: Norms, tolerance: float) -> NDArray[np.bool_]:
@@ -68,6 +107,9 @@ def check(matrix: Matrix, contract: EmbeddingContract, row_norms: Norms | None =
     codes: list[ErrorCode | None] = [None] * len(lengths)
     unit = is_normalized(lengths, contract.tolerance)
     finite = np.isfinite(lengths)
+    if contract.largest < _FLOAT32_MAX and matrix.shape[1]:
+        with np.errstate(all="ignore"):
+            finite = finite & (np.abs(matrix).max(axis=1) <= contract.largest)
     broken = [
         (contract.normalization == "require", finite & ~unit, ErrorCode.NOT_NORMALIZED),
         (contract.non_zero, lengths == 0.0, ErrorCode.ZERO_VECTOR),

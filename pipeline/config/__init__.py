@@ -2,6 +2,7 @@
 
 from pipeline.config.endpoints_file import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
 from pipeline.config.job_file import JobFile
+from pipeline.config.known_models import KnownModel, find_model
 from pipeline.config.load import job_from_mapping, load_job, read_toml
 from pipeline.config.models import (
     EMBEDDED,
@@ -26,6 +27,7 @@ __all__ = [
     "EndpointsFile",
     "JobFile",
     "JobSection",
+    "KnownModel",
     "LimitsSection",
     "NamedEndpointTable",
     "RequestSection",
@@ -34,6 +36,7 @@ __all__ = [
     "SourceSection",
     "StateSection",
     "endpoints_from_mapping",
+    "find_model",
     "job_from_mapping",
     "load_endpoints",
     "load_job",

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from pipeline.config.embedding import JobEmbeddingSection
 from pipeline.config.mistakes import Mistake, written_as
 from pipeline.config.models import (
     EMBEDDED,
-    EmbeddingSection,
     EndpointSection,
     JobSection,
     LimitsSection,
@@ -48,7 +48,7 @@ class JobFile(Section):
     endpoint: EndpointSection = Field(description="the server that answers")
     limits: LimitsSection = Field(default=LimitsSection(), description="what may happen at once")
     retry: RetrySection = Field(default=RetrySection(), description="how often a row is tried")
-    embedding: EmbeddingSection = Field(default=EmbeddingSection(), description="what a vector must be like")
+    embedding: JobEmbeddingSection = Field(default=JobEmbeddingSection(), description="vectors and long texts")
     sink: SinkSection = Field(description="the table that is written")
     state: StateSection = Field(default=StateSection(), description="what a rerun resumes from")
 

@@ -1,5 +1,6 @@
 """What a sink is, and what all sinks check alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -53,6 +54,14 @@ class Sink(Protocol):
 
     def land(self, spark: SparkSession, frame: DataFrame, mode: Mode, run: RunKey) -> None:
         """Evaluates `frame` exactly once and lands it atomically; a run that has landed is skipped unevaluated."""
+        ...
+
+    def open_stage(self, spark: SparkSession, run: RunKey) -> str | None:
+        """A new folder of this machine into which tasks write Parquet files themselves; None where Spark must write."""
+        ...
+
+    def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
+        """Lands exactly these files of the stage; what else is there was written by dead attempts."""
         ...
 
     def is_direct(self, mode: Mode) -> bool:

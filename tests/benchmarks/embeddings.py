@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from pipeline import open_session, run_job
 from pipeline.batching import PackLimits
+from pipeline.decoding import decode
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.endpoints.bodies import from_body
 from pipeline.engine import Window, WindowSettings
@@ -39,7 +40,7 @@ from pipeline.retry import Attempts
 from pipeline.simulator.vectors import canned_index, canned_pool
 from pipeline.storage import open_store
 from pipeline.transports import TransportSpec, open_transport
-from pipeline.vectors import EmbeddingContract, decode
+from pipeline.vectors import EmbeddingContract
 from pipeline.worker import BUCKET_COLUMN, Plan, run_partition
 from tests.benchmarks.canned import CannedServer
 from tests.jobs import make_job
