@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.landed import landed_table
     from pipeline.report import Report
     from pipeline.run import run_job
+    from pipeline.search import SearchResult, job_of_results, overlap, search
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
     from pipeline.sibling_columns import (
@@ -50,6 +51,7 @@ __all__ = [
     "JobStopped",
     "PipelineError",
     "Report",
+    "SearchResult",
     "SinkError",
     "SourceError",
     "StateError",
@@ -70,13 +72,16 @@ __all__ = [
     "ai_translate",
     "audit_job",
     "job_from_mapping",
+    "job_of_results",
     "journal_report",
     "landed_table",
     "load_job",
     "open_session",
+    "overlap",
     "prune_journals",
     "register",
     "run_job",
+    "search",
 ]
 
 _HOMES = {
@@ -112,6 +117,7 @@ _HOMES = {
     "Watcher": "watch",
     "open_session": "session",
     "run_job": "run",
+    **dict.fromkeys(("SearchResult", "job_of_results", "overlap", "search"), "search"),
 }
 
 

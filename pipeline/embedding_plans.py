@@ -8,10 +8,11 @@ from pipeline.columns import ResultShape
 from pipeline.config import JobFile, KnownModel, find_model
 from pipeline.long_texts import LongTexts
 from pipeline.records import Task
+from pipeline.report import NormStatistics, Report
 from pipeline.settings import embedding_contract
 from pipeline.tokens import estimate_tokens
 from pipeline.vector_types import LARGEST
-from pipeline.vectors import EmbeddingContract
+from pipeline.vectors import CONTRACT_CODES, EmbeddingContract
 
 # Tokens are estimated: what is cut must be within the limit in code and Chinese too, and what is refused beyond it in
 # the plainest English.
@@ -95,16 +96,29 @@ def notes(job: JobFile) -> Iterator[str]:
         yield "[embedding] instruction takes more than half of max_text_tokens"
 
 
-def surprises(job: JobFile, dimensions: int | None, share_normalized: float) -> Iterator[str]:
-    """Where the vectors that landed are not what is known of the model."""
+def judge(job: JobFile, report: Report) -> None:
+    """Notes in the report where the landed vectors are not what is known of the model, or too many were bad."""
+    if report.norms is not None:
+        report.notes.extend(_surprises(job, report.norms))
+    most = job.embedding.max_error_ratio
+    broken = sum(rows for code, rows in report.errors.items() if code in CONTRACT_CODES)
+    if most is not None and report.status == "landed" and broken > most * report.rows_landed:
+        report.status = "partial"
+        report.stopped = (
+            f"{broken / report.rows_landed:.1%} of {report.rows_landed:,} vectors break the contract; [embedding] "
+            f"max_error_ratio is {most:g}. The rows have landed with their errors"
+        )
+
+
+def _surprises(job: JobFile, norms: NormStatistics) -> Iterator[str]:
     known = known_model(job)
     if known is None or job.embedding.truncate_to is not None:
         return
     asked = job.request.parameters.get("dimensions", known.dimensions)
-    if dimensions is not None and asked is not None and dimensions != asked and job.embedding.type != "bits":
-        yield f"vectors have {dimensions} dimensions; {job.endpoint.name} has {asked} ({known.source})"
-    if known.normalized and job.embedding.normalization == "check" and share_normalized < 1:
+    if norms.dimensions is not None and asked is not None and norms.dimensions != asked:
+        yield f"vectors have {norms.dimensions} dimensions; {job.endpoint.name} has {asked} ({known.source})"
+    if known.normalized and job.embedding.normalization == "check" and norms.share_normalized < 1:
         yield (
-            f"{1 - share_normalized:.1%} of the vectors are not of length 1, and those of {job.endpoint.name} should be "
-            f'({known.source}); [embedding] normalization = "normalize" scales them'
+            f"{1 - norms.share_normalized:.1%} of the vectors are not of length 1, and those of {job.endpoint.name} should "
+            f'be ({known.source}); [embedding] normalization = "normalize" scales them'
         )

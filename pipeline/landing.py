@@ -14,6 +14,7 @@ from pyspark.sql.types import StructType
 
 from pipeline import plans
 from pipeline.board import Board
+from pipeline.canary import DriftGate
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
 from pipeline.part_files import PartWriter
@@ -45,6 +46,7 @@ class Opened:
     journal: str  # name of the journal: the fingerprint, or that of a fresh start
     watch: Watch
     retry_errors: RetryErrors | None = None
+    gate: DriftGate | None = None
 
 
 def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands_whole: bool = False) -> None:
@@ -66,6 +68,9 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
         plan = replace(plan, on_unfinished="raise")
+    if opened.gate is not None and (refusal := opened.gate.refusal(plan)) is not None:
+        report.status, report.stopped = "failed", refusal
+        return
     board = Board(opened.state, key.run_id)
     board.clear()
     task = BucketTask(plan, opened.state_path, opened.journal, job.state.fsync)
@@ -91,6 +96,7 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
             f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
             "python -m jobs.journal shows where"
         )
+    report.add_vectors(total.vector_sum, total.vectors_summed)
     report.rows_replayed += total.rows_replayed
     report.rows_not_attempted += total.rows_not_attempted
     if total.stopped:

@@ -77,7 +77,6 @@ class PartWriter:
             compression={**dict.fromkeys(others, "snappy"), **dict.fromkeys(plain, "none")},
             use_dictionary=others,
             write_statistics=others,
-            store_schema=False,
         )
 
 

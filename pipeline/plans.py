@@ -9,7 +9,7 @@ import orjson
 from pyspark.sql.types import StructType
 
 from pipeline import columns, embedding_plans, prompts
-from pipeline.config import EMBEDDED, JobFile
+from pipeline.config import EMBEDDED, LOCAL, JobFile
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
@@ -103,7 +103,7 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
-        transport_kind=endpoint.transport,
+        transport_kind="local" if endpoint.base_url == LOCAL else endpoint.transport,
         transport=transport_spec(endpoint, in_flight=share, response_bytes=job.response_bytes),
         credentials=credentials_of(endpoint.auth),
         retry_failed=job.retry.retry_failed,

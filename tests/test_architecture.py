@@ -25,12 +25,13 @@ FLOORS: dict[int, set[str]] = {
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
     4: {
+        "canary",
+        "nearest",
         *(
             "board",
             "calls",
             "catalog",
             "column_worker",
-            "embedding_plans",
             "engine",
             "loop",
             "part_files",
@@ -42,7 +43,19 @@ FLOORS: dict[int, set[str]] = {
         *("siblings", "task", "templates", "worker"),
     },
     5: {"functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"},
-    6: {"audit", "landed", "landing", "pending", "plans", "report", "run", "shelf", "stream", "watch"},
+    6: {
+        "audit",
+        "embedding_plans",
+        "landed",
+        "landing",
+        "pending",
+        "plans",
+        "report",
+        "run",
+        "shelf",
+        "stream",
+        "watch",
+    },
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
@@ -66,7 +79,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "tenacity": ("pipeline.retry",),
     "typer": ("jobs",),
     "uvloop": ("pipeline.loop", "pipeline.simulator"),
-    "wordllama": ("pipeline.simulator",),
+    "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
 OPTIONAL = {"uvloop", "wordllama"}

@@ -6,6 +6,7 @@ from pipeline.config.known_models import KnownModel, find_model
 from pipeline.config.load import job_from_mapping, load_job, read_toml
 from pipeline.config.models import (
     EMBEDDED,
+    LOCAL,
     AuthTable,
     EmbeddingSection,
     EndpointSection,
@@ -21,6 +22,7 @@ from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",
+    "LOCAL",
     "AuthTable",
     "EmbeddingSection",
     "EndpointSection",
