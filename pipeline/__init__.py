@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         SinkError,
         SourceError,
         StateError,
+        StatementFailed,
+        StatementRefused,
     )
     from pipeline.functions import ai_query
     from pipeline.landed import landed_table
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
         ai_translate,
     )
     from pipeline.sql_functions import register
+    from pipeline.statements import embedded_endpoints, run_sql, split_statements
+    from pipeline.tables import SqlResult
     from pipeline.watch import Watcher
 
 __all__ = [
@@ -54,7 +58,10 @@ __all__ = [
     "SearchResult",
     "SinkError",
     "SourceError",
+    "SqlResult",
     "StateError",
+    "StatementFailed",
+    "StatementRefused",
     "Watcher",
     "__version__",
     "ai_analyze_sentiment",
@@ -71,6 +78,7 @@ __all__ = [
     "ai_summarize",
     "ai_translate",
     "audit_job",
+    "embedded_endpoints",
     "job_from_mapping",
     "job_of_results",
     "journal_report",
@@ -81,7 +89,9 @@ __all__ = [
     "prune_journals",
     "register",
     "run_job",
+    "run_sql",
     "search",
+    "split_statements",
 ]
 
 _HOMES = {
@@ -118,6 +128,10 @@ _HOMES = {
     "open_session": "session",
     "run_job": "run",
     **dict.fromkeys(("SearchResult", "job_of_results", "overlap", "search"), "search"),
+    "SqlResult": "tables",
+    "embedded_endpoints": "statements",
+    "run_sql": "statements",
+    "split_statements": "statements",
 }
 
 

@@ -7,6 +7,9 @@ PipelineError
 ├── StateError            the journal or the run sequence cannot be read or written
 │   ├── JournalCorrupt    a frame does not match its checksum
 │   └── LeaseLost         another attempt of the same bucket or job took over
+├── StatementError        a SQL statement of a person, as one sentence
+│   ├── StatementRefused  wrong at analysis: nothing was sent
+│   └── StatementFailed   failed while it ran
 ├── JobStopped            every further request would fail too (credential, unknown model, credit, budget, outage)
 └── TransportError        one HTTP exchange did not complete
     ├── ConnectFailed     nothing was sent
@@ -44,6 +47,18 @@ class JournalCorrupt(StateError):
 
 class LeaseLost(StateError):
     """Another attempt took this bucket or job over; this one stops calling."""
+
+
+class StatementError(PipelineError):
+    """A SQL statement did not give its rows."""
+
+
+class StatementRefused(StatementError):
+    """A SQL statement is wrong; nothing was sent."""
+
+
+class StatementFailed(StatementError):
+    """A SQL statement failed while it ran."""
 
 
 class JobStopped(PipelineError):

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.logger import PySparkLogger
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
@@ -20,6 +19,7 @@ from pipeline.calls import Place, local_path, plan_ai_query
 from pipeline.catalog import Catalog, open_catalog
 from pipeline.column_worker import ColumnPlan, run_columns
 from pipeline.readings import result_type
+from pipeline.session import without_query_log
 from pipeline.siblings import Call
 from pipeline.templates import SHIPPED, Templates
 
@@ -147,7 +147,8 @@ def as_column(value: Column | str) -> Column:
 
 def _read_type(ddl: str) -> pa.DataType:
     try:
-        kind = _parsed(ddl)
+        with without_query_log():
+            kind = DataType.fromDDL(ddl)
     except (PySparkException, Py4JJavaError) as exc:
         raise ValueError(ddl) from exc
     return _arrow(kind)
@@ -158,13 +159,3 @@ def _arrow(kind: DataType) -> pa.DataType:
         return to_arrow_type(kind, timezone="UTC")
     except PySparkException:
         raise unreadable(kind.simpleString()) from None
-
-
-def _parsed(ddl: str) -> DataType:
-    """Spark logs a stack trace for DDL that it cannot parse; the caller says it in a sentence."""
-    log = PySparkLogger.getLogger("SQLQueryContextLogger")
-    was_disabled, log.disabled = log.disabled, True
-    try:
-        return DataType.fromDDL(ddl)
-    finally:
-        log.disabled = was_disabled

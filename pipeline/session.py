@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyspark
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from pipeline.errors import SourceError
@@ -70,6 +71,17 @@ def delta_package() -> str:
     """The Maven coordinate of Delta for the installed Spark."""
     line = ".".join(pyspark.__version__.split(".")[:2])
     return f"io.delta:delta-spark_{line}_2.13:{DELTA_VERSION}"
+
+
+@contextlib.contextmanager
+def without_query_log() -> Iterator[None]:
+    """Keeps the Java stack trace that Spark logs for every wrong statement off the screen; the caller says it."""
+    log = PySparkLogger.getLogger("SQLQueryContextLogger")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was_disabled
 
 
 def _with_delta_if_present(builder: SparkSession.Builder) -> SparkSession.Builder:

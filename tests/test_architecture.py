@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *("arguments", "batching", "columns", "conditions", "config", "decoding", "identity", "long_texts"),
-        *("messages", "model_parameters", "prompts", "references", "result_types", "retry", "tokens", "vector_types"),
-        *("vectors",),
+        *("arguments", "batching", "columns", "conditions", "config", "decoding", "identity", "limits"),
+        *("long_texts", "messages", "model_parameters", "prompts", "references", "result_types", "retry", "tokens"),
+        *("vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
@@ -44,17 +44,8 @@ FLOORS: dict[int, set[str]] = {
     },
     5: {"functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"},
     6: {
-        "audit",
-        "embedding_plans",
-        "landed",
-        "landing",
-        "pending",
-        "plans",
-        "report",
-        "run",
-        "shelf",
-        "stream",
-        "watch",
+        *("audit", "embedding_plans", "landed", "landing", "pending", "plans", "report", "run"),
+        *("search", "servers", "shelf", "statements", "stream", "tables", "watch"),
     },
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

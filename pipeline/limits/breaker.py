@@ -1,0 +1,91 @@
+"""Whether an endpoint is down: when to stop calling it, how to look again, and when to give up. Pure."""
+
+from collections import deque
+
+# One call in flight of a job's last rows says less than twenty of a full window.
+FEWEST_FAILURES = 3
+MOST_FAILURES = 20
+# Netflix and Resilience4j judge by half of the last 100 calls; half of the last 50 here.
+REMEMBERED = 50
+FEWEST_REMEMBERED = 20
+PROBE_FIRST_S = 0.5
+PROBE_MOST_S = 5.0
+
+
+class Breaker:
+    """Opens when nothing but failures came for a while; then lets one probe through at a time until one succeeds."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.opened_s = 0.0
+        self.times_opened = 0
+        self.probes = 0
+        self._failing_since_s = 0.0
+        self._in_a_row = 0
+        self._recent: deque[bool] = deque(maxlen=REMEMBERED)
+        self._failures = 0
+        self._probe_at_s = 0.0
+        self._probe_wait_s = PROBE_FIRST_S
+        self._is_probing = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether failures may be the endpoint's and not the rows'."""
+        return self.is_open or self._in_a_row >= FEWEST_FAILURES
+
+    @property
+    def fails_most(self) -> bool:
+        """Whether most of the last calls failed."""
+        return len(self._recent) >= FEWEST_REMEMBERED and 2 * self._failures > len(self._recent)
+
+    def failed(self, now_s: float, *, outstanding: int) -> None:
+        """A call failed that the endpoint should have answered; `outstanding` calls are begun or waiting beside it."""
+        self._remember(True)
+        if not self._in_a_row:
+            self._failing_since_s = now_s
+        self._in_a_row += 1
+        if self.is_open:
+            self._is_probing = False
+            self._probe_at_s = now_s + self._probe_wait_s
+            self._probe_wait_s = min(PROBE_MOST_S, 2 * self._probe_wait_s)
+        elif self._in_a_row >= min(MOST_FAILURES, max(FEWEST_FAILURES, outstanding)):
+            self.is_open = True
+            self.opened_s = now_s
+            self.times_opened += 1
+            self._probe_wait_s = PROBE_FIRST_S
+            self._probe_at_s = now_s + PROBE_FIRST_S
+
+    def succeeded(self, now_s: float) -> float:
+        """The endpoint answered. Seconds that it had been down, 0 where the breaker was closed."""
+        self._remember(False)
+        self._in_a_row = 0
+        if not self.is_open:
+            return 0.0
+        self.is_open = self._is_probing = False
+        self._recent.clear()  # what failed before says nothing about now
+        self._failures = 0
+        return now_s - self._failing_since_s
+
+    def probe_wait_s(self, now_s: float) -> float:
+        """Seconds until the next probe may start; 0 starts it. Infinite while one is on its way."""
+        if self._is_probing:
+            return float("inf")
+        if now_s < self._probe_at_s:
+            return self._probe_at_s - now_s
+        self._is_probing = True
+        self.probes += 1
+        return 0.0
+
+    def probe_ignored(self) -> None:
+        """The probe said nothing about the endpoint; another may go at once."""
+        self._is_probing = False
+
+    def down_s(self, now_s: float) -> float:
+        """How long nothing has succeeded; 0 while closed."""
+        return now_s - self._failing_since_s if self.is_open else 0.0
+
+    def _remember(self, is_failure: bool) -> None:
+        if len(self._recent) == REMEMBERED:
+            self._failures -= self._recent[0]
+        self._recent.append(is_failure)
+        self._failures += is_failure

@@ -1,0 +1,81 @@
+"""What a call is charged before it runs, and what it turned out to cost. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import ErrorCode
+from pipeline.limits.amounts import Cost
+from pipeline.records import Batch, Usage
+
+ReserveOutput = Literal["max_tokens", "estimate", "none"]
+
+# Until answers have taught better, an answer without a given limit is taken to be this long.
+UNKNOWN_OUTPUT_TOKENS = 256
+MEMORY = 0.98
+# The calls whose requests were perhaps served and billed although no answer came.
+_PERHAPS_BILLED = frozenset(
+    {ErrorCode.UNKNOWN_OUTCOME, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.RESPONSE_TOO_LARGE, ErrorCode.REQUEST_TIMEOUT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Costing:
+    """How the calls of a job are charged.
+
+    `reserve_output` is the provider's rule: `max_tokens` are taken from the quota before the answer and what was not
+    used comes back (Databricks; OpenAI charges the larger of `max_tokens` and its estimate), the likely length
+    (`estimate`), or nothing until the answer is there (Anthropic). Prices are per million tokens, in the currency;
+    a millionth of it per token is the same number.
+    """
+
+    reserve_output: ReserveOutput = "max_tokens"
+    max_output_tokens: int | None = None  # of one answer, where the request says; 0 for embeddings
+    input_price: float = 0.0
+    cached_input_price: float | None = None
+    output_price: float = 0.0
+
+
+class Costs:
+    """Charges calls, and learns from answers how long they are."""
+
+    def __init__(self, costing: Costing) -> None:
+        self._costing = costing
+        self._answers = 0.0
+        self._output_tokens = 0.0
+
+    def of(self, batch: Batch) -> Cost:
+        """What is charged for a call before it runs."""
+        rule, most = self._costing.reserve_output, self._costing.max_output_tokens
+        likely = self.likely_output_tokens
+        each = 0 if rule == "none" else likely if rule == "estimate" or most is None else most
+        # money is reserved for the longest answer: a budget that is spent must not be overdrawn by long ones
+        longest = (most if most is not None else max(likely, each)) * len(batch)
+        return self._cost(batch.input_tokens, 0, each * len(batch), longest)
+
+    def used(self, charged: Cost, batch: Batch, usage: Usage, error: ErrorCode | None) -> Cost:
+        """What a call has cost: as reported, nothing where it was refused, as charged where nobody knows."""
+        if usage.input_tokens is None and usage.output_tokens is None:
+            if error is None or error in _PERHAPS_BILLED:
+                return Cost(1, charged.input_tokens, charged.output_tokens, charged.micros)
+            return Cost(1)
+        output_tokens = usage.output_tokens or 0
+        if error is None:
+            self._answers = MEMORY * self._answers + len(batch)
+            self._output_tokens = MEMORY * self._output_tokens + output_tokens
+        return self._cost(usage.input_tokens or 0, usage.cached_input_tokens or 0, output_tokens, output_tokens)
+
+    @property
+    def likely_output_tokens(self) -> int:
+        """Of one answer."""
+        if self._answers:
+            return round(self._output_tokens / self._answers)
+        most = self._costing.max_output_tokens
+        return UNKNOWN_OUTPUT_TOKENS if most is None else most
+
+    def _cost(self, input_tokens: int, cached: int, output_tokens: int, priced_output_tokens: int) -> Cost:
+        costing = self._costing
+        if not costing.input_price and not costing.output_price:
+            return Cost(1, input_tokens, output_tokens)
+        cached_price = costing.input_price if costing.cached_input_price is None else costing.cached_input_price
+        micros = (input_tokens - cached) * costing.input_price + cached * cached_price
+        return Cost(1, input_tokens, output_tokens, round(micros + priced_output_tokens * costing.output_price))

@@ -1,0 +1,182 @@
+"""Whether a call may start now: every reason to wait, in one place. Pure; time is an argument."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.errors import ErrorCode
+from pipeline.limits.aimd import Aimd, Signal
+from pipeline.limits.amounts import NOTHING, Cost
+from pipeline.limits.breaker import Breaker
+from pipeline.limits.headers import pause_s
+from pipeline.limits.permits import Permits
+from pipeline.limits.retry_budget import RetryBudget
+from pipeline.limits.view import QuotaView
+
+# Failures that say "perhaps too much at once".
+_DROPPED = frozenset(
+    {ErrorCode.RATE_LIMITED, ErrorCode.OVERLOADED, ErrorCode.DEADLINE_EXCEEDED, ErrorCode.REQUEST_TIMEOUT}
+)
+# Failures to answer at all. A rate limit is an answer: somebody counts over there.
+_DOWN = frozenset(
+    {
+        ErrorCode.OVERLOADED,
+        ErrorCode.SERVER_ERROR,
+        ErrorCode.BACKEND_FAILED,
+        ErrorCode.REQUEST_TIMEOUT,
+        ErrorCode.CONNECT_FAILED,
+        ErrorCode.UNKNOWN_OUTCOME,
+        ErrorCode.DEADLINE_EXCEEDED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """What the gate of one worker knows from the start."""
+
+    in_flight: int = 64
+    first_guess: int | None = None  # None: the number in flight was configured, and is where to start
+    outage_limit_s: float = 900.0
+    sharers: int = 1  # workers that use the same quota, for what headers say is left of it
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A call that may start, as the gate needs it back when the call ends."""
+
+    epoch: int
+    started_s: float
+    charged: Cost = NOTHING
+    charged_s: float = 0.0
+    is_probe: bool = False
+
+
+class Gate:
+    """One per window. `admit` before every attempt, `ended` after it; whoever has `inf` to wait is woken by either."""
+
+    def __init__(self, settings: GateSettings, permits: Permits | None = None) -> None:
+        self._settings = settings
+        self._permits = permits
+        self._aimd = Aimd(settings.in_flight, start=settings.first_guess)
+        self._breaker = Breaker()
+        self._retry_budget = RetryBudget()
+        self._paused_until_s = 0.0
+        self._limit_before = self._aimd.limit
+        self._retries = 0
+
+    @property
+    def in_flight_limit(self) -> int:
+        """Calls at once that are admitted now."""
+        found = int(self._aimd.limit)
+        return found if self._permits is None else min(found, self._permits.in_flight)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the endpoint fails so that no row should pay for it with an attempt."""
+        return self._breaker.is_suspect
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only probes go out."""
+        return self._breaker.is_open
+
+    def admit(self, cost: Cost, in_flight: int, now_s: float, *, is_retry: bool = False) -> Ticket | float:
+        """A ticket, or seconds to wait; `in_flight` are the calls on their way beside this one."""
+        if self._breaker.is_open:
+            wait_s = self._breaker.probe_wait_s(now_s)
+            if wait_s > 0:
+                return wait_s
+            return self._started(cost, in_flight, now_s, is_retry, is_probe=True)
+        if in_flight >= self.in_flight_limit:
+            return math.inf
+        if now_s < self._paused_until_s:
+            return self._paused_until_s - now_s
+        if is_retry and self._breaker.fails_most:
+            wait_s = self._retry_budget.take(now_s)
+            if wait_s > 0:
+                return wait_s
+        return self._started(cost, in_flight, now_s, is_retry, is_probe=False)
+
+    def _started(self, cost: Cost, in_flight: int, now_s: float, is_retry: bool, *, is_probe: bool) -> Ticket | float:
+        charged, charged_s = NOTHING, 0.0
+        if self._permits is not None:
+            wait_s = self._permits.take(cost, now_s)
+            if wait_s > 0:
+                if is_probe:
+                    self._breaker.probe_ignored()
+                return wait_s
+            charged, charged_s = self._permits.charged, self._permits.charged_s
+        if is_retry:
+            self._retries += 1
+        else:
+            self._retry_budget.first_attempt()
+        return Ticket(self._aimd.started(in_flight + 1), now_s, charged, charged_s, is_probe)
+
+    def ended(
+        self,
+        ticket: Ticket,
+        error: ErrorCode | None,
+        now_s: float,
+        *,
+        used: Cost = NOTHING,
+        outstanding: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> float:
+        """A call ended, with `outstanding` others begun or waiting. Seconds of the outage that it ended, 0 else."""
+        if self._permits is not None:
+            self._permits.settle(ticket.charged, used, ticket.charged_s)
+        if headers is not None and "x-ratelimit-limit-requests" in headers:
+            asked_s = pause_s(headers, max(ticket.charged.tokens, 1), self._settings.sharers)
+            self._paused_until_s = max(self._paused_until_s, now_s + asked_s)
+        if error in _DOWN:
+            was_open = self._breaker.is_open
+            if not self._breaker.is_suspect:
+                self._limit_before = self._aimd.limit
+            self._breaker.failed(now_s, outstanding=outstanding)
+            if was_open or self._breaker.is_open:
+                return 0.0
+        else:
+            down_s = self._breaker.succeeded(now_s)
+            if down_s:
+                self._aimd.restart(self._limit_before, now_s)
+                return down_s
+        signal = Signal.SUCCESS if error is None else Signal.DROPPED if error in _DROPPED else Signal.IGNORE
+        self._aimd.ended(signal, ticket.epoch, ticket.started_s, now_s)
+        return 0.0
+
+    def go_gently(self) -> None:
+        """The provider asked for a slower start (`slow_down`)."""
+        self._aimd.go_gently()
+
+    def abandoned(self, ticket: Ticket) -> None:
+        """A call that got a ticket was not sent after all."""
+        if self._permits is not None:
+            self._permits.settle(ticket.charged, NOTHING, ticket.charged_s)
+        if ticket.is_probe:
+            self._breaker.probe_ignored()
+
+    def stop_reason(self, now_s: float) -> str | None:
+        """Why nothing should be sent any more; None while that is not so."""
+        spent = self._permits.spent() if self._permits is not None else None
+        if spent is not None:
+            return f"[budget] {spent} is used up; what was answered has landed, raise it and run again for the rest"
+        down_s = self._breaker.down_s(now_s)
+        if down_s > self._settings.outage_limit_s:
+            return (
+                f"the endpoint has answered nothing for {down_s:,.0f} s ([retry] outage_limit_s); no row failed for it, "
+                "run again once it is back"
+            )
+        return None
+
+    def view(self, now_s: float) -> QuotaView:
+        """For people."""
+        return QuotaView(
+            in_flight_limit=self.in_flight_limit,
+            retries=self._retries,
+            retries_held=self._retry_budget.refused,
+            outages=self._breaker.times_opened,
+            outage_s=self._breaker.down_s(now_s),
+            probes=self._breaker.probes,
+            tolerated_drops=self._aimd.tolerated,
+        )

@@ -1,0 +1,111 @@
+"""The concurrency that AIMD finds, against endpoints of known capacity, in virtual time."""
+
+import heapq
+import random
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.limits.aimd import Aimd, Signal
+
+
+@dataclass(frozen=True)
+class Served:
+    goodput: float  # successes per second over the second half
+    drops: float  # share of all calls, over the second half
+    limit: float
+    tolerated: float
+
+
+def serve(
+    aimd: Aimd, *, slots: int = 10_000, dropped: float = 0.0, latency_s: float = 1.0, lasts_s: float = 120.0, seed: int
+) -> Served:
+    """An endpoint with so many slots that refuses the rest within 10 ms, and a share of all calls beside."""
+    rng = random.Random(seed)
+    ends: list[tuple[float, float, int, bool]] = []
+    now_s, busy, in_flight = 0.0, 0, 0
+    good = bad = 0
+    while now_s < lasts_s:
+        while in_flight < int(aimd.limit):
+            in_flight += 1
+            epoch = aimd.started(in_flight)
+            is_served = busy < slots and rng.random() >= dropped
+            busy += is_served
+            takes_s = latency_s * rng.uniform(0.8, 1.2) if is_served else 0.01
+            heapq.heappush(ends, (now_s + takes_s, now_s, epoch, is_served))
+        now_s, started_s, epoch, is_served = heapq.heappop(ends)
+        in_flight -= 1
+        busy -= is_served
+        if now_s > lasts_s / 2:
+            good += is_served
+            bad += not is_served
+        aimd.ended(Signal.SUCCESS if is_served else Signal.DROPPED, epoch, started_s, now_s)
+    return Served(good / (lasts_s / 2), bad / (good + bad), aimd.limit, aimd.tolerated)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("slots", [3, 20, 50, 300])
+def test_it_finds_the_capacity_of_an_endpoint_without_a_configured_limit(slots: int, seed: int) -> None:
+    served = serve(Aimd(1024, start=32), slots=slots, seed=seed)
+    assert served.goodput >= 0.9 * slots
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("limit", "share"), [(8, 0.1), (128, 0.1), (128, 0.3), (128, 0.6)])
+def test_drops_that_do_not_depend_on_our_load_do_not_collapse_the_window(limit: int, share: float, seed: int) -> None:
+    served = serve(Aimd(limit), dropped=share, latency_s=0.5, seed=seed)
+    assert served.goodput >= 0.9 * limit / 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_configured_limit_is_where_it_starts_and_what_it_never_exceeds(seed: int) -> None:
+    aimd = Aimd(64)
+    assert aimd.limit == 64
+    served = serve(aimd, latency_s=0.2, lasts_s=20.0, seed=seed)
+    assert served.limit == 64
+    assert served.drops == 0
+
+
+def test_it_grows_only_when_it_is_used() -> None:
+    aimd = Aimd(1024, start=32)
+    for call in range(500):
+        epoch = aimd.started(3)
+        aimd.ended(Signal.SUCCESS, epoch, call * 0.1, call * 0.1 + 0.05)
+    assert aimd.limit == 32
+
+
+def test_ignored_ends_are_no_verdict() -> None:
+    aimd = Aimd(64)
+    for call in range(500):
+        aimd.ended(Signal.IGNORE, aimd.started(64), call * 0.1, call * 0.1 + 0.05)
+    assert aimd.limit == 64
+
+
+def test_growth_that_brings_nothing_stops() -> None:
+    """A server that queues: the more at once, the slower each."""
+    aimd = Aimd(1024, start=32)
+    now_s = 0.0
+    for _ in range(40):
+        takes_s = max(0.1, int(aimd.limit) / 400)  # 40 are served at once, the others wait in line
+        limit = int(aimd.limit)
+        epochs = [aimd.started(place + 1) for place in range(limit)]
+        for place in range(limit):
+            aimd.ended(Signal.SUCCESS, epochs[place], now_s, now_s + takes_s * (place + 1) / limit)
+        now_s += takes_s
+    assert 32 <= aimd.limit <= 128
+
+
+def test_a_gentle_start_grows_by_half_at_most() -> None:
+    aimd = Aimd(1024, start=32)
+    aimd.go_gently()
+    steps = []
+    now_s = 0.0
+    for _ in range(40):
+        before = aimd.limit
+        epochs = [aimd.started(place + 1) for place in range(int(before))]
+        for epoch in epochs:
+            aimd.ended(Signal.SUCCESS, epoch, now_s, now_s + 0.1)
+        now_s += 0.1
+        steps.append(aimd.limit / before)
+    assert max(steps) == pytest.approx(1.5)
+    assert aimd.limit > 200

@@ -1,0 +1,179 @@
+"""The whole job's quota in virtual time: never above it, nearly all of it used, whoever comes, goes or dies."""
+
+import random
+
+import pytest
+
+from pipeline.limits import Ask, Budget, Cost, Credit, Limit, QuotaBook, QuotaSpec
+from pipeline.limits.book import level
+from tests.unit.quota_simulation import Played, Scene, Simulation, per_minute, worst
+
+SLACK = 1e-6
+
+
+def play(scene: Scene, seed: int) -> Played:
+    return Simulation(scene, seed).play()
+
+
+def never_above(played: Played, scene: Scene, seed: int) -> None:
+    assert worst(played.requests) <= scene.requests_per_minute + SLACK, f"seed {seed}"
+    assert worst(played.tokens) <= scene.tokens_per_minute + SLACK, f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_64_workers_use_97_percent_of_the_quota_after_ten_seconds_and_never_more(seed: int) -> None:
+    scene = Scene(output_tokens=50, reserved_tokens=60)
+    played = play(scene, seed)
+    never_above(played, scene, seed)
+    assert per_minute(played.requests, 10, 100) >= 0.97 * 1_000, f"seed {seed}"
+    for since_s in range(10, 90, 10):
+        assert per_minute(played.requests, since_s, since_s + 10) >= 0.95 * 1_000, f"seed {seed}, from {since_s} s"
+    assert played.questions < 100 * 64 * 2, "each worker asks about once a second"
+
+
+def test_when_tokens_bind_they_are_used_instead() -> None:
+    scene = Scene(input_tokens=1_900, output_tokens=100, reserved_tokens=100)
+    played = play(scene, 1)
+    never_above(played, scene, 1)
+    assert per_minute(played.tokens, 10, 100) >= 0.95 * 1_000_000
+
+
+def test_reserved_output_that_comes_back_is_used_again() -> None:
+    scene = Scene(workers=8, reserved_tokens=1_000, requests_per_minute=10_000, lasts_s=130.0)
+    played = play(scene, 2)
+    never_above(played, scene, 2)
+    # calls on their way hold ten times what they use: the provider would not admit more either
+    assert per_minute(played.tokens, 20, 120) >= 0.85 * 1_000_000
+
+
+@pytest.mark.parametrize("are_killed", [False, True])
+def test_half_of_the_workers_leave_and_the_rest_takes_over_within_ten_seconds(are_killed: bool) -> None:
+    scene = Scene(output_tokens=50, reserved_tokens=60, half_leave_at_s=40.0, are_killed=are_killed)
+    played = play(scene, 3)
+    never_above(played, scene, 3)
+    assert per_minute(played.requests, 50, 100) >= 0.97 * 1_000
+
+
+def test_a_server_that_dies_and_returns_costs_no_overshoot_and_two_refreshes() -> None:
+    scene = Scene(output_tokens=50, reserved_tokens=60, server_dies_at_s=30.0, server_returns_at_s=50.0)
+    played = play(scene, 4)
+    never_above(played, scene, 4)
+    assert per_minute(played.requests, 34, 50) >= 0.85 * 1_000, "everyone lives on a share of its own"
+    assert per_minute(played.requests, 54, 100) >= 0.97 * 1_000, "full rate two refreshes after the return"
+
+
+def test_every_worker_gets_its_turn() -> None:
+    played = play(Scene(lasts_s=60.0), 5)
+    starts = [sum(1 for _, worker in played.starts if worker == one) for one in range(64)]
+    assert min(starts) >= 0.6 * max(starts)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_never_above_whatever_the_job_is_like(seed: int) -> None:
+    any_scene(seed)
+
+
+@pytest.mark.long
+def test_never_above_in_thousands_of_jobs() -> None:
+    for seed in range(40, 4_000):
+        any_scene(seed)
+
+
+def any_scene(seed: int) -> None:
+    rng = random.Random(seed)
+    lasts_s = rng.choice([20.0, 70.0])
+    dies_at_s = rng.choice([None, lasts_s / 3])
+    scene = Scene(
+        workers=rng.randint(1, 12),
+        requests_per_minute=rng.choice([30, 300, 1_000]),
+        tokens_per_minute=rng.choice([20_000, 200_000, 1_000_000]),
+        # without a server, calls above a worker's share can only be spread, not counted
+        input_tokens=rng.choice([20, 900, 5_000] if dies_at_s is None else [20, 100]),
+        reserved_tokens=rng.choice([200, 1_000]),
+        latency_s=rng.choice([0.05, 1.0, 10.0]),
+        trip_s=rng.choice([0.001, 0.1]),
+        lasts_s=lasts_s,
+        half_leave_at_s=rng.choice([None, 10.0]),
+        are_killed=rng.random() < 0.5,
+        server_dies_at_s=dies_at_s,
+        server_returns_at_s=dies_at_s and lasts_s / 2,
+    )
+    never_above(play(scene, seed), scene, seed)
+
+
+def test_slots_go_to_whoever_wants_them_and_are_never_given_twice() -> None:
+    book = QuotaBook(QuotaSpec(in_flight=100, workers=2), 0.0)
+    book.join(1, 0.0)
+    assert book.ask(1, Ask(wants_in_flight=100), 0.0).in_flight == 50, "the other half is kept for the other worker"
+    assert book.ask(1, Ask(wants_in_flight=100), 6.0).in_flight == 100, "which has not come"
+    book.join(2, 7.0)
+    assert book.ask(2, Ask(wants_in_flight=100), 7.0).in_flight == 0, "all are held"
+    assert book.ask(1, Ask(in_flight=90, wants_in_flight=100), 8.0).in_flight == 50
+    assert book.ask(2, Ask(wants_in_flight=100), 8.1).in_flight == 10, "40 are still on their way over there"
+    assert book.ask(1, Ask(in_flight=50, wants_in_flight=100), 9.0).in_flight == 50
+    assert book.ask(2, Ask(wants_in_flight=100), 9.1).in_flight == 50
+    book.leave(1, (), 10.0)
+    assert book.ask(2, Ask(in_flight=50, wants_in_flight=100), 10.1).in_flight == 100
+
+
+@pytest.mark.parametrize(
+    ("wants", "whole", "expected"),
+    [([10], 5, 5), ([10, 10], 10, 5), ([1, 100], 10, 9), ([1, 2, 100, 100], 23, 10), ([1, 1], 10, 10), ([], 7, 7)],
+)
+def test_the_level_gives_the_modest_what_they_want(wants: list[int], whole: int, expected: int) -> None:
+    assert level(wants, whole) == expected
+
+
+def test_a_budget_waits_for_calls_on_their_way_before_it_is_used_up() -> None:
+    book = QuotaBook(QuotaSpec(budget=Budget(max_tokens=1_000), spent=Cost(3, 400, 100)), 0.0)
+    book.join(1, 0.0)
+    call = Cost(1, 100, 200)
+    first = book.ask(1, Ask(demand=5, calls=(call,) * 5), 0.0)
+    assert len(first.starts_in_s) == 1, "500 are left, and a second call might need 600"
+    assert first.spent == 0
+    waits = book.ask(1, Ask(in_flight=1, demand=4, calls=(call,) * 4), 1.0)
+    assert (waits.starts_in_s, waits.spent) == ((), 0)
+    assert waits.wait_s > 0
+    used = Credit(1.0, call, Cost(1, 100, 20))
+    more = book.ask(1, Ask(demand=4, calls=(call,) * 4, credits=(used,)), 2.0)
+    assert len(more.starts_in_s) == 1
+    done = book.ask(1, Ask(demand=3, calls=(call,) * 3, credits=(Credit(1.0, call, Cost(1, 100, 200)),)), 3.0)
+    assert (done.starts_in_s, done.spent) == ((), 1)
+    assert book.spent == Cost(5, 600, 320)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_budget_is_never_overdrawn(seed: int) -> None:
+    rng = random.Random(seed)
+    most = rng.randint(500, 5_000)
+    book = QuotaBook(QuotaSpec(budget=Budget(max_tokens=most), workers=3), 0.0)
+    for worker in range(3):
+        book.join(worker, 0.0)
+    on_their_way: list[tuple[int, Cost]] = []
+    billed = 0
+    is_spent = False
+    for step in range(400):
+        worker = rng.randrange(3)
+        credits = []
+        for one in [pair for pair in on_their_way if pair[0] == worker and rng.random() < 0.5]:
+            on_their_way.remove(one)
+            used = Cost(1, one[1].input_tokens, rng.randint(0, one[1].output_tokens))
+            billed += used.tokens
+            credits.append(Credit(0.0, one[1], used))
+        calls = tuple(Cost(1, rng.randint(1, 100), 50) for _ in range(rng.randint(1, 5)))
+        grant = book.ask(worker, Ask(demand=9, calls=calls, credits=tuple(credits)), step * 0.1)
+        on_their_way += [(worker, call) for call in calls[: len(grant.starts_in_s)]]
+        is_spent = is_spent or grant.spent > 0
+        assert billed <= most, f"seed {seed}"
+    assert is_spent, f"seed {seed}"
+    assert billed >= most - 150, f"seed {seed}: no more than one call's room is left"
+
+
+def test_a_call_above_the_whole_limit_starts_when_nothing_else_runs() -> None:
+    spec = QuotaSpec(limits=(Limit("tokens_per_minute", "tokens", 1_000, 60.0),))
+    book = QuotaBook(spec, 0.0)
+    book.join(1, 0.0)
+    assert book.ask(1, Ask(demand=1, calls=(Cost(1, 5_000, 0),)), 0.0).starts_in_s == (0.0,)
+    late = book.ask(1, Ask(demand=1, calls=(Cost(1, 5_000, 0),)), 70.0)
+    assert late.starts_in_s == ()
+    assert 0 < late.wait_s < 400
