@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import PipelineError, SearchResult, Watcher, job_of_results, open_session, overlap, search
+from pipeline import PipelineError, SearchResult, Watcher, job_of_results, nearest_rows, open_session, overlap
 
 HELP = """Embeds the text as the rows of a results table were embedded, and shows the rows nearest to it.
 
@@ -35,7 +35,7 @@ def main(
     try:
         jobs = [job_of_results(path) for path in (results, compare) if path is not None]
         spark = open_session("search", is_short=True)
-        found = [search(job, text, spark, k) for job in jobs]
+        found = [nearest_rows(job, text, spark, k) for job in jobs]
     except PipelineError as exc:
         print(exc, file=sys.stderr)
         raise typer.Exit(2) from None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.landed import landed_table
     from pipeline.report import Report
     from pipeline.run import run_job
-    from pipeline.search import SearchResult, job_of_results, overlap, search
+    from pipeline.search import SearchResult, job_of_results, nearest_rows, overlap
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
     from pipeline.sibling_columns import (
@@ -84,13 +84,13 @@ __all__ = [
     "journal_report",
     "landed_table",
     "load_job",
+    "nearest_rows",
     "open_session",
     "overlap",
     "prune_journals",
     "register",
     "run_job",
     "run_sql",
-    "search",
     "split_statements",
 ]
 
@@ -127,7 +127,7 @@ _HOMES = {
     "Watcher": "watch",
     "open_session": "session",
     "run_job": "run",
-    **dict.fromkeys(("SearchResult", "job_of_results", "overlap", "search"), "search"),
+    **dict.fromkeys(("SearchResult", "job_of_results", "nearest_rows", "overlap"), "search"),
     "SqlResult": "tables",
     "embedded_endpoints": "statements",
     "run_sql": "statements",

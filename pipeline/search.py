@@ -64,7 +64,7 @@ def job_of_results(results: str) -> JobFile:
     return job_from_mapping(orjson.loads(found), f"{path}/{_JOB}")
 
 
-def search(job: JobFile, text: str, spark: SparkSession, k: int = 10) -> SearchResult:
+def nearest_rows(job: JobFile, text: str, spark: SparkSession, k: int = 10) -> SearchResult:
     """The `k` rows nearest to the text. Raises ConfigError, SinkError, or SourceError where it got no vector."""
     if job.request.task is not Task.EMBEDDING:
         raise ConfigError(f'job {job.job.name}: [request] task is "{job.request.task}"; only vectors can be searched')
