@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -125,7 +125,7 @@ class Gathering:
         mean = (weights @ vectors / weights.sum()).astype(np.float32)[None]
         matrix = normalize(mean)
         length = norms(matrix)
-        code = check(matrix, contract, length)[0]
+        code = check(matrix, replace(contract, dimensions=None), length)[0]  # the parts had as many as they must
         if code is not None:
             return result._replace(error=RowError(code, "the mean of the parts' vectors breaks the contract"))
         is_measured = contract.normalization != "off"

@@ -3,6 +3,7 @@
 The calling thread renders rows and builds record batches; the loop thread sends and journals. They exchange lists.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError, Task
 from pipeline.replay import Replay, ResponseLog, RetryFailed
 from pipeline.retry import Attempts
 from pipeline.transports import Transport, TransportSpec
-from pipeline.vector_types import VectorType
+from pipeline.vector_types import SCALED, VectorType, from_column
 from pipeline.vectors import CONTRACT_CODES, EmbeddingContract, VectorSum
 
 # Rows rendered before the loop thread is served again: about 10 ms of work.
@@ -394,9 +395,9 @@ class _Partition:
                 parts.append(piece.take(pa.array([row[1] for row in rows[start:end]], pa.int32())))
                 start = end
         outcomes = [row[2] for row in rows]
-        if self._shape.task is Task.EMBEDDING:
-            self._vector_sum.add([outcome.response for outcome in outcomes if outcome.error is None])
         results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, [row[3] for row in rows])
+        if self._shape.task is Task.EMBEDDING:
+            self._sum_vectors(results)
         for row in rows:
             self._forget_row(row[0])
         source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
@@ -404,6 +405,16 @@ class _Partition:
         fields = [source.schema.field(name) for name in keep] + list(results.schema)
         arrays = [source.column(name) for name in keep] + results.columns
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _sum_vectors(self, results: pa.RecordBatch) -> None:
+        prefix, kind = self._plan.prefix, self._plan.vectors
+        scales = results.column(f"{prefix}scale") if kind in SCALED else None
+        column = results.column(f"{prefix}response")
+        if column.null_count:
+            scales = scales and scales.drop_null()
+            column = column.drop_null()
+        with contextlib.suppress(ValueError):  # of several lengths: they have no mean
+            self._vector_sum.add(from_column(column, kind, scales))
 
     def _tick(self) -> None:
         now_s = time.monotonic()
