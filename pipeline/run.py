@@ -66,7 +66,8 @@ def run_job(
         sink.prepare(spark, plans.result_struct(source.schema, job), job.job.mode)
 
         stack.enter_context(plans.job_lease(state, run_id))
-        note_job(state, job)
+        if job.request.task is Task.EMBEDDING:
+            note_job(state, job)
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=fresh)
         book = RunBook(state)
         before = book.records()
