@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.answer_types import ReadType, answer_format, asked_type
 from pipeline.arguments import Parameter, constant, wrong_type
 from pipeline.catalog import Catalog, NamedEndpoint
-from pipeline.column_worker import ColumnPlan
+from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings

@@ -5,60 +5,48 @@ One window serves all batches. The calling thread reads arguments and builds arr
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.auth import Credentials
-from pipeline.conditions import AiFunctionError, row_condition, row_failure
-from pipeline.endpoints import EndpointSpec, open_endpoint
-from pipeline.engine import Window, WindowSettings
+from pipeline.column_plan import ColumnPlan, stop_error
+from pipeline.column_rows import Rows
+from pipeline.endpoints import open_endpoint
+from pipeline.engine import Window
 from pipeline.errors import ErrorCode
 from pipeline.loop import LoopThread, process_loop
-from pipeline.questions import Questions, QuestionSpec
-from pipeline.readings import Cell, ResultSpec, to_array, value_of
-from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
+from pipeline.query_failure import failure_of
+from pipeline.query_memory import QueryMemory
+from pipeline.questions import Questions
+from pipeline.records import Outcome, Request
 from pipeline.replay import Replay, ResponseLog
 from pipeline.response_cache import ResponseCache
 from pipeline.retry import Attempts
-from pipeline.transports import Transport, TransportSpec
+from pipeline.transports import Transport
 
 # Rows read before the loop thread is served again.
 READ_ROWS = 512
 READ_BYTES = 16 * 2**20
-# Results leave in small pieces, so that a LIMIT above a filter can end the query before much more is asked.
-EMIT_ROWS = 256
-EMIT_AFTER_S = 0.05
-# Answers kept for later rows of the same partition that ask the same.
-MOST_REMEMBERED = 4096
+# Results leave in small pieces, so that a LIMIT above a filter can end the query before much more is asked: after a
+# share of the endpoint's latency, but not so often that the pieces themselves cost much.
+PIECE_SHARE = 100
+LEAST_PIECE_S, MOST_PIECE_S = 0.004, 0.05
+# Where a piece takes no more than this share of a call, a free slot waits until its piece was taken.
+HOLD_SHARE = 20
+# Between two looks at what other tasks of the query have bought, or whether the query has failed.
+LOOK_S = 0.05
 # Rows that wait for one in front of them, in windows: a row that is tried again must not empty the window.
 OPEN_WINDOWS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnPlan:
-    """Everything a worker needs, frozen and picklable; holds references to secrets, never secrets."""
-
-    function: str
-    endpoint_name: str
-    question: QuestionSpec
-    endpoint: EndpointSpec
-    result: ResultSpec
-    window: WindowSettings = field(default_factory=WindowSettings)
-    transport_kind: str = "reqwest"
-    transport: TransportSpec = field(default_factory=TransportSpec)
-    credentials: Credentials | None = None
-    cache_path: str | None = None
 
 
 def run_columns(
     batches: Iterable[pa.Array | tuple[pa.Array, ...]],
     plan: ColumnPlan,
     *,
+    folder: Path | None = None,
     open_log: Callable[[], ResponseLog] | None = None,
     loop: LoopThread | None = None,
     transport: Transport | None = None,
@@ -66,27 +54,28 @@ def run_columns(
 ) -> Iterator[pa.Array]:
     """The results, in input order, in pieces of any size whose rows add up to the input's.
 
-    Nothing is opened before the first row that asks. Raises AiFunctionError at the first row that fails, where the
-    call says so, and wherever no later row could succeed. Closing the generator ends all calls.
+    In `folder` the tasks of one query on one machine meet: what one of them asks, the others do not. Nothing is opened
+    before the first row that asks. Raises AiFunctionError at the first row that fails, where the call says so, wherever
+    no later row could succeed, and soon after another task of the query did. Closing the generator ends all calls.
     """
     if open_log is None and plan.cache_path is not None:
         open_log = partial(ResponseCache, plan.cache_path, plan.question)
-    worker = _Worker(plan, open_log, loop, transport, clock)
+    worker = _Worker(plan, folder, open_log, loop, transport, clock)
     try:
         for batch in batches:
             arrays = batch if isinstance(batch, tuple) else (batch,)
             step = _rows_at_once(arrays)
             for start in range(0, len(arrays[0]), step):
                 worker.take([array.slice(start, step) for array in arrays])
-                yield from worker.emitted()
+                yield from worker.turn()
                 while worker.is_full:
                     worker.wait()
-                    yield from worker.emitted()
+                    yield from worker.turn()
         worker.finish_input()
         while worker.is_waiting:
             worker.wait()
-            yield from worker.emitted()
-        yield from worker.emitted(everything=True)
+            yield from worker.turn()
+        yield from worker.rest()
     finally:
         worker.close()
 
@@ -96,51 +85,46 @@ def _rows_at_once(arrays: Sequence[pa.Array]) -> int:
     return int(max(1, min(READ_ROWS, READ_BYTES * len(arrays[0]) // max(1, size))))
 
 
-class _Row:
-    """A place in the output; `cell` is set once it is finished."""
-
-    __slots__ = ("cell",)
-
-    def __init__(self, cell: Cell | None = None) -> None:
-        self.cell = cell
-
-
 class _Worker:
     def __init__(
         self,
         plan: ColumnPlan,
+        folder: Path | None,
         open_log: Callable[[], ResponseLog] | None,
         loop: LoopThread | None,
         transport: Transport | None,
         clock: Callable[[], float],
     ) -> None:
         self._plan = plan
+        self._folder = folder
         self._open_log = open_log
         self._loop = loop
         self._transport = transport
         self._clock = clock
         self._questions = Questions(plan.question)
+        self._rows = Rows(plan.result)
         self._window: Window | None = None
         self._log: ResponseLog | None = None
         self._replay: Replay | None = None
+        self._memory: QueryMemory | None = None
         self._arrived: deque[list[Outcome]] = deque()
         self._wake = threading.Event()
-        self._rows: deque[_Row] = deque()
-        self._rows_of: dict[str, list[_Row]] = {}
-        self._prompt_of: dict[str, str] = {}
         self._unsent: deque[tuple[Request, Attempts]] = deque()
-        self._sent = 0  # requests in the window
-        self._remembered: OrderedDict[str, Outcome] = OrderedDict()
-        self._ready: list[Cell] = []
-        self._last_emit_s = time.monotonic()
+        self._elsewhere: dict[str, tuple[Request, Attempts]] = {}  # asked by another task of the query
+        self._sent = 0  # requests in the window, and slots that are held
+        self._freed = 0  # slots that became free since the last piece
+        self._held = 0  # slots that became free with the last piece
+        self._latency_s = 0.0
+        self._left_s = self._looked_s = time.monotonic()  # of the last piece; of the last look at the folder
         pack_rows = plan.window.pack.max_rows
-        # enough to refill a slot at once, and little to be asked for nothing when the query ends early
-        self._most_sent = (plan.window.in_flight + max(1, plan.window.in_flight // 4)) * pack_rows
-        self._most_open = max(OPEN_WINDOWS * plan.window.in_flight * pack_rows, 8 * READ_ROWS)
+        self._most_sent = plan.window.in_flight * pack_rows
+        self._most_open = max(OPEN_WINDOWS * self._most_sent, 8 * READ_ROWS)
 
     # -- on the loop thread
 
     def _arrive(self, outcomes: list[Outcome]) -> None:
+        if self._memory is not None:  # here, since the other thread may stand still while nobody reads
+            self._memory.settle(outcomes)
         self._arrived.append(outcomes)
         self._wake.set()
 
@@ -154,75 +138,72 @@ class _Worker:
     @property
     def is_waiting(self) -> bool:
         """Whether some row is not finished."""
-        return bool(self._rows_of)
+        return self._rows.is_waiting
 
     def take(self, arrays: Sequence[pa.Array]) -> None:
-        """Reads a piece of the input; what it asks is sent as far as the window wants more."""
-        fresh: list[Request] = []
-        for question in self._questions.read(arrays):
-            row = _Row()
-            self._rows.append(row)
-            if question is None:
-                row.cell = Cell()
-            elif isinstance(question, RowError):
-                self._end(row, Outcome("", error=question))
-            elif known := self._remembered.get(question.request_id):
-                self._end(row, known)
-            elif waiting := self._rows_of.get(question.request_id):
-                waiting.append(row)
-            else:
-                self._rows_of[question.request_id] = [row]
-                if prompt := _prompt(question):
-                    self._prompt_of[question.request_id] = prompt
-                fresh.append(question)
-        if fresh:
-            self._ask(fresh)
-
-    def _ask(self, fresh: list[Request]) -> None:
+        """Reads a piece of the input; what it asks waits for a slot."""
+        fresh = self._rows.take(self._questions.read(arrays))
+        if not fresh:
+            return
         self._open()
         if self._replay is None:
             self._unsent.extend((request, Attempts()) for request in fresh)
         else:
             replayed, calls = self._replay.divide(fresh)
             self._unsent.extend(calls)
-            self._settle(replayed)
-        self._send()
+            self._rows.settle(replayed)
 
     def finish_input(self) -> None:
         """Nothing more comes: a started embedding batch need not wait."""
-        self._flush()
+        if self._window is not None and not self._unsent:
+            assert self._loop is not None
+            self._loop.post(self._window.flush)
 
     def wait(self) -> None:
-        """Until something finished, or a short while."""
-        self._wake.wait(EMIT_AFTER_S)
+        """Until something finished, a piece is due, or a short while."""
+        self._wake.wait(max(0.0, self._piece_s - self._since_piece_s) if self._rows.has_ready else LOOK_S)
 
-    def emitted(self, everything: bool = False) -> Iterator[pa.Array]:
-        """Finished rows from the front, once there are enough of them or enough time has passed."""
+    def turn(self) -> Iterator[pa.Array]:
+        """What has arrived, what may leave, what may be sent.
+
+        A slot that became free with one piece is filled after the next: when the reader wants no more rows, which shows
+        only when a piece is handed over, nothing was asked for nothing.
+        """
         self._wake.clear()
-        while self._arrived:
-            outcomes = self._arrived.popleft()
-            self._sent -= len(outcomes)
-            self._settle(outcomes)
-        if self._window is not None and self._window.crashed is not None:
-            raise self._window.crashed
+        self._receive()
+        self._look()
+        for piece in self._rows.pieces(self._since_piece_s >= self._piece_s):
+            self._left_s = time.monotonic()
+            yield piece
+            self._sent -= self._held
+            self._held, self._freed = self._freed, 0
+        if not self._rows.has_ready or self._piece_s * HOLD_SHARE > self._latency_s:
+            self._sent -= self._held + self._freed
+            self._held = self._freed = 0
         self._send()
-        while self._rows and (cell := self._rows[0].cell) is not None:
-            self._rows.popleft()
-            self._ready.append(cell)
-        due = everything or time.monotonic() - self._last_emit_s >= EMIT_AFTER_S
-        while len(self._ready) >= EMIT_ROWS or (due and self._ready):
-            cells, self._ready = self._ready[:EMIT_ROWS], self._ready[EMIT_ROWS:]
-            self._last_emit_s = time.monotonic()
-            yield to_array(cells, self._plan.result)
+
+    def rest(self) -> Iterator[pa.Array]:
+        """Everything that is left, once no row waits."""
+        yield from self._rows.pieces(is_due=True)
 
     def close(self) -> None:
         """Ends every call of this partition; the process's loop and transports live on."""
         if self._window is not None:
             assert self._loop is not None
             self._loop.call(self._window.cancel())
+        if self._memory is not None:
+            self._memory.close()
         close = getattr(self._log, "close", None)
         if close is not None:
             close()
+
+    @property
+    def _piece_s(self) -> float:
+        return min(max(self._latency_s / PIECE_SHARE, LEAST_PIECE_S), MOST_PIECE_S)
+
+    @property
+    def _since_piece_s(self) -> float:
+        return time.monotonic() - self._left_s
 
     # -- the window
 
@@ -230,13 +211,15 @@ class _Worker:
         if self._window is not None:
             return
         loop = self._loop = self._loop or process_loop()
-        endpoint = open_endpoint(self._plan.endpoint)
+        plan = self._plan
+        endpoint = open_endpoint(plan.endpoint)
+        if self._folder is not None:
+            self._memory = QueryMemory(self._folder, plan.question.task)
         if self._open_log is not None:
             self._log = self._open_log()
-            self._replay = Replay(self._log, endpoint, "transient", self._plan.window.retry.max_unknown_resends)
+            self._replay = Replay(self._log, endpoint, "transient", plan.window.retry.max_unknown_resends)
 
         async def opened() -> Window:
-            plan = self._plan
             return Window(
                 endpoint,
                 self._transport or await loop.transport(plan.transport_kind, plan.transport),
@@ -249,77 +232,59 @@ class _Worker:
 
         self._window = loop.call(opened())
 
+    def _receive(self) -> None:
+        while self._arrived:
+            outcomes = self._arrived.popleft()
+            self._freed += len(outcomes)
+            for outcome in outcomes:
+                if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
+                    assert self._window is not None
+                    raise stop_error(self._window.stopped, self._plan)
+            if (latency_ms := outcomes[0].latency_ms) is not None:
+                self._latency_s += (latency_ms / 1e3 - self._latency_s) * (0.1 if self._latency_s else 1.0)
+            self._rows.settle(outcomes)
+        if self._window is not None and self._window.crashed is not None:
+            raise self._window.crashed
+
     def _send(self) -> None:
-        """Hands over what the window can use now."""
-        if not self._unsent or self._sent >= self._most_sent:
+        """Hands over what the window can use now, and what no other task of the query asks."""
+        room = self._most_sent - self._sent
+        if not self._unsent or room <= 0:
             return
-        assert self._window is not None
-        assert self._loop is not None
-        calls = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._most_sent - self._sent))]
-        self._sent += len(calls)
-        self._loop.post(self._window.submit, calls)
+        self._submit([self._unsent.popleft() for _ in range(min(len(self._unsent), room))])
 
-    def _flush(self) -> None:
-        if self._window is not None and not self._unsent:
+    def _submit(self, calls: list[tuple[Request, Attempts]]) -> None:
+        mine = self._claimed(calls)
+        if mine:
             assert self._loop is not None
-            self._loop.post(self._window.flush)
+            assert self._window is not None
+            self._sent += len(mine)
+            self._loop.post(self._window.submit, mine)
 
-    # -- rows
+    def _claimed(self, calls: list[tuple[Request, Attempts]]) -> list[tuple[Request, Attempts]]:
+        if self._memory is None:
+            return calls
+        mine: list[tuple[Request, Attempts]] = []
+        claims = self._memory.claim([request.request_id for request, _ in calls])
+        for call, claim in zip(calls, claims, strict=True):
+            request_id = call[0].request_id
+            if claim == "ask":
+                mine.append(call)
+            elif claim == "wait":
+                self._elsewhere[request_id] = call
+            else:
+                self._rows.settle([claim])
+        return mine
 
-    def _settle(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
-                raise self._stopped()
-            # a call is charged to one row; rows that share its answer cost nothing
-            shared = outcome.with_usage(NO_USAGE)
-            first, *others = self._rows_of.pop(outcome.request_id)
-            self._end(first, outcome)
-            for row in others:
-                self._end(row, shared)
-            self._prompt_of.pop(outcome.request_id, None)
-            if outcome.error is None:
-                self._remembered[outcome.request_id] = shared
-                if len(self._remembered) > MOST_REMEMBERED:
-                    self._remembered.popitem(last=False)
-
-    def _end(self, row: _Row, outcome: Outcome) -> None:
-        """Finishes a row. Raises AiFunctionError where a failed row fails the query."""
-        result = self._plan.result
-        try:
-            if outcome.error is not None:
-                raise row_failure(outcome.error, outcome.attempts, self._prompt_of.get(outcome.request_id))
-            row.cell = Cell(value_of(outcome.response, result), None, outcome)
-        except AiFunctionError as failure:
-            if result.fails:
-                raise
-            row.cell = Cell(None, str(failure), outcome if outcome.request_id else None)
-
-    def _stopped(self) -> AiFunctionError:
-        """No later row could succeed, whatever the call says about failed rows."""
-        assert self._window is not None
-        failure = self._window.stopped
-        return (
-            _stop_error(failure, self._plan)
-            if failure is not None
-            else AiFunctionError("AI_FUNCTION_HTTP_REQUEST_ERROR", "the calls were stopped.")
-        )
-
-
-def _stop_error(failure: Failure, plan: ColumnPlan) -> AiFunctionError:
-    where = f"the endpoint {plan.endpoint_name} at {plan.endpoint.base_url}"
-    secret = f"the credential {plan.credentials.describe()}" if plan.credentials else "a request without credential"
-    told = {
-        ErrorCode.AUTHENTICATION: f"{where} refused {secret}",
-        ErrorCode.PERMISSION: f"{where} does not allow this to {secret}",
-        ErrorCode.NOT_FOUND: f"{where} was not found",
-        ErrorCode.QUOTA_EXHAUSTED: f"quota or credit of {where} is used up",
-        ErrorCode.CONNECT_FAILED: f"{where} cannot be reached",
-    }.get(failure.code, where)
-    return AiFunctionError(row_condition(failure.code), f"{told}: {failure.message}.")
-
-
-def _prompt(request: Request) -> str | None:
-    if request.text is not None:
-        return request.text
-    content: Any = request.messages[-1].get("content") if request.messages else None
-    return content if isinstance(content, str) else None
+    def _look(self) -> None:
+        """Now and then: whether the query has failed elsewhere, and what other tasks have bought by now."""
+        now = time.monotonic()
+        if self._folder is None or now - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now
+        if (failure := failure_of(self._folder)) is not None:
+            raise failure
+        if self._elsewhere:
+            calls = list(self._elsewhere.values())
+            self._elsewhere.clear()
+            self._submit(calls)

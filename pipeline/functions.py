@@ -1,12 +1,16 @@
 """`ai_query` as a column function, and how Spark runs every AI function: as one arrow UDF over a plan."""
 
 import json
+import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
+from pyspark import TaskContext
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
@@ -17,13 +21,16 @@ from pyspark.sql.utils import is_remote
 from pipeline.answer_types import unreadable
 from pipeline.calls import Place, local_path, plan_ai_query
 from pipeline.catalog import Catalog, open_catalog
-from pipeline.column_worker import ColumnPlan, run_columns
+from pipeline.column_plan import ColumnPlan
+from pipeline.column_worker import run_columns
+from pipeline.query_failure import pack, unless_failed
 from pipeline.readings import result_type
 from pipeline.session import without_query_log
 from pipeline.siblings import Call
 from pipeline.templates import SHIPPED, Templates
 
 CONF = "pipeline.ai."  # of the settings in spark.conf
+_DRIVER = uuid.uuid4().hex
 # Spark's Python worker holds results back until this many bytes are there, and learns only by writing that nobody
 # reads any more. With 64 KiB, thousands of rows were asked after a LIMIT was satisfied; with the least allowed, the
 # window. Results are written in large pieces anyway.
@@ -91,9 +98,16 @@ def invoke(call: Call, arguments: Sequence[Any], apply: Callable[[Any, Sequence[
 
 def to_udf(plan: ColumnPlan) -> Callable[..., Column]:
     """The one UDF that calls; nondeterministic, so that the optimizer neither repeats nor moves it."""
+    packed = pack(partial(run_columns, plan=plan))
+    driver = _DRIVER
 
     def work(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
-        return run_columns(batches, plan)
+        # travels by value: what it names is all that a worker loads before it knows that there is something to ask
+        context = TaskContext.get()
+        assert context is not None
+        execution = context.getLocalProperty("spark.sql.execution.id") or f"stage{context.stageId()}"
+        # one execution of the query in one executor, whose workers have one parent
+        return unless_failed(f"{driver}-{os.getppid()}-{execution}", packed, batches)
 
     work.__name__ = plan.function
     udf: Any = F.arrow_udf(work, from_arrow_type(result_type(plan.result)))

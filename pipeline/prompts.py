@@ -19,6 +19,17 @@ from pipeline.messages import Messages, checked_messages
 from pipeline.records import Request, RowError, Task
 from pipeline.tokens import estimate_tokens
 
+# What a template can raise over the values of a row.
+_UNRENDERABLE = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
@@ -87,6 +98,21 @@ def _compiled(source: str) -> "_Plain | jinja2.Template":
     return _Plain(parts)
 
 
+class TextTemplate:
+    """A template by itself; `columns` are those that it reads. Raises ConfigError where it cannot be compiled."""
+
+    def __init__(self, source: str) -> None:
+        self.columns = prompt_columns(PromptSpec(Task.EMBEDDING, template=source))
+        self._template = _compiled(source)
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        """The text of a row. Raises ValueError that names the kind of failure, never a value."""
+        try:
+            return self._template.render(row)
+        except _UNRENDERABLE as exc:
+            raise ValueError(f"the prompt cannot be rendered: {type(exc).__name__}") from None
+
+
 class Renderer:
     """Compiled once per worker; `render` is called for every row."""
 
@@ -108,15 +134,7 @@ class Renderer:
             if self._spec.task is Task.EMBEDDING:
                 return self._embedding(values)
             return self._chat(values)
-        except (
-            jinja2.TemplateError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as exc:
+        except _UNRENDERABLE as exc:
             return RowError(ErrorCode.INVALID_INPUT, f"the prompt cannot be rendered: {type(exc).__name__}")
 
     def _embedding(self, values: Mapping[str, Any]) -> Request | RowError:

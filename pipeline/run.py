@@ -12,7 +12,7 @@ from pipeline.board import Board
 from pipeline.canary import DriftGate
 from pipeline.config import JobFile
 from pipeline.guard import guard
-from pipeline.journal import journal_totals
+from pipeline.journal import journal_spend
 from pipeline.landing import Opened, Watch, absolute, land
 from pipeline.pending import RetryErrors, pending_rows
 from pipeline.prompts import prompt_columns
@@ -118,7 +118,7 @@ def run_key(job: JobFile, record: RunRecord) -> RunKey:
 def _account(opened: Opened, record: RunRecord, report: Report) -> None:
     """Spend is a sum over the journal: Spark's accumulators miss what a killed attempt bought."""
     for run_id in report.run_ids or [record.run_id]:
-        totals = journal_totals(opened.state, opened.journal, run_id=run_id)
+        totals = journal_spend(opened.state, opened.journal, run_id=run_id)
         report.requests_sent += totals.sent
         report.requests_answered += totals.answered
         report.requests_unknown += totals.unknown

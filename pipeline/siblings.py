@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.arguments import Parameter, constant, wrong_type
 from pipeline.calls import AI_QUERY, Place, plan_ai_query, planned
-from pipeline.column_worker import ColumnPlan
+from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
 from pipeline.local_functions import cosines, token_counts
 from pipeline.questions import QuestionSpec

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -110,6 +110,24 @@ class Watcher:
         with Progress(*columns, console=self.console, transient=True) as progress:
             progress.add_task(doing, total=None)
             yield
+
+    @contextlib.contextmanager
+    def rows(self, doing: str, rows: int, *, is_shown: bool = True) -> Iterator[Callable[[int], None]]:
+        """A bar of rows, on a terminal or in a notebook; what it gives is told how many more are done."""
+        if not (is_shown and (self.console.is_terminal or self.console.is_jupyter)):
+            yield lambda done: None
+            return
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as progress:
+            bar = progress.add_task(doing, total=rows)
+            yield lambda done: progress.advance(bar, done)
 
     def summary(self, report: Report) -> None:
         """The report as two aligned columns, on standard output."""

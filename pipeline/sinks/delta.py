@@ -11,14 +11,26 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from pipeline.errors import SinkError
+from pipeline.session import delta_package
 from pipeline.sinks.folders import Folder
 from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
 
+_DELTA_LOG = "org.apache.spark.sql.delta.DeltaLog"
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
 # A first run that died before its commit leaves data files without a log. They are no rows of any table, and Delta's
 # vacuum removes them; a finished output of somebody else has a _SUCCESS beside them.
 _LEFT_BY_A_DEAD_RUN = ("part-", "_delta_log")
 _TXN_VERSION = "spark.databricks.delta.write.txnVersion"
+
+
+def require_delta(spark: SparkSession, what: str) -> None:
+    """Raises SinkError in a session, say of spark-submit, that was started without Delta."""
+    jvm: Any = spark.sparkContext._jvm
+    if not jvm.org.apache.spark.util.Utils.classIsLoadable(_DELTA_LOG):
+        raise SinkError(
+            f"[sink] {what}: this Spark session has no Delta. Start it with --packages {delta_package()}, "
+            'or take [sink] format = "parquet"'
+        )
 
 
 class DeltaSink:
@@ -29,6 +41,7 @@ class DeltaSink:
 
     def prepare(self, spark: SparkSession, schema: StructType, mode: Mode) -> None:
         """See `Sink.prepare`."""
+        require_delta(spark, str(self._spec))
         table = self._table(spark)
         if table is not None:
             theirs = table.toDF().schema

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline import column_worker
 from pipeline.batching import PackLimits
-from pipeline.column_worker import ColumnPlan, run_columns
+from pipeline.column_plan import ColumnPlan
+from pipeline.column_worker import run_columns
 from pipeline.conditions import AiFunctionError
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
@@ -204,7 +205,7 @@ def test_rows_that_are_not_text_are_rows(loop):
 
 
 def test_the_window_is_small_where_nobody_reads(loop, monkeypatch):
-    monkeypatch.setattr(column_worker, "EMIT_AFTER_S", 0.005)
+    monkeypatch.setattr(column_worker, "LOOK_S", 0.005)
     fake = Fake(latency_s=lambda text: 0.001)
     generator = run_columns([pa.array([f"t{i}" for i in range(5000)])], chat(in_flight=8), loop=loop, transport=fake)
     next(generator)

@@ -192,7 +192,7 @@ def test_a_row_leaves_with_its_source_columns_and_its_answer(loop):
     }
 
 
-@examples(max_examples=40, deadline=None)
+@examples(deadline=None)
 @given(data=st.data())
 def test_every_source_row_keeps_its_own_answer(loop, data):
     texts = data.draw(st.lists(st.sampled_from([*"abcdefghijkl", "", None]), max_size=40))

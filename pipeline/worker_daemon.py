@@ -1,0 +1,20 @@
+"""The process that Spark forks its Python workers from, with everything loaded that a worker needs.
+
+`spark.python.daemon.module = pipeline.worker_daemon`. Spark's own daemon loads neither Arrow nor this package, so every
+worker does, and every retried attempt of a task again: 1 s of CPU each. Loop, clients and connections are made in the
+fork; the threads that Arrow's allocator and numpy's BLAS start when they are loaded know how to be forked.
+"""
+
+import pandas
+import pyarrow
+import pyspark.worker
+from pyspark.daemon import manager
+from pyspark.sql.pandas import serializers
+
+import pipeline.column_worker
+import pipeline.worker
+
+LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker)
+
+if __name__ == "__main__":
+    manager()
