@@ -137,11 +137,9 @@ class Gathering:
 
 
 def _summed(usages: Sequence[Usage]) -> Usage:
-    def total(name: str) -> int | None:
-        known = [value for usage in usages if (value := getattr(usage, name)) is not None]
-        return sum(known) if known else None
-
-    return Usage(*[total(name) for name in Usage.__slots__])
+    """Each counter's sum; None where no part says."""
+    known = [[count for count in counts if count is not None] for counts in zip(*usages, strict=True)]
+    return Usage(*[sum(counts) if counts else None for counts in known])
 
 
 def _sentences(text: str) -> list[tuple[int, int]]:
