@@ -1,16 +1,23 @@
 """One partition of embeddings without Spark and without a socket: long texts, bad vectors, calls that are too large."""
 
 import json
+import random
+from base64 import b64encode
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
+from pipeline.errors import ConnectionBroken
 from pipeline.long_texts import LongTexts
 from pipeline.prompts import PromptSpec
 from pipeline.records import HttpResponse, Task
 from pipeline.vectors import EmbeddingContract
 from pipeline.worker import run_partition
+from tests.unit.journals import local_store, open_bucket
 from tests.unit.test_worker import Fake, Notes, answers, batch, codes, embedding_answer, loop, plan, refused
 
 __all__ = ["loop"]  # the fixture
@@ -137,3 +144,53 @@ def test_the_contract_travels_with_the_plan(loop):
     (row,) = answers([batch("abc")], the_plan, loop, transport=Fake())
     assert row["response"] == [1.0]
     assert row["is_normalized"] is True
+
+
+def vector_of(text):
+    """Float32 with every bit set at random, but for those that make a number infinite or none."""
+    bits = np.random.default_rng(list(text.encode())).integers(0, 2**32, 8, np.uint64).astype(np.uint32)
+    return (bits & np.uint32(0xBFFFFFFF)).view(np.float32)
+
+
+class Scrambled(Fake):
+    """Answers in any order and in both forms, with as many bits as a float has."""
+
+    async def send(self, request, auth_headers):
+        answer = await super().send(request, auth_headers)
+        if answer.status != 200:
+            return answer
+        texts = json.loads(request.body)["input"]
+        chooser = random.Random(texts[0])
+        data = []
+        for place, text in enumerate(texts):
+            vector = vector_of(text)
+            is_base64 = chooser.random() < 0.5
+            raw = b64encode(vector.tobytes()).decode() if is_base64 else vector.astype(float).tolist()
+            data.append({"index": place, "embedding": raw})
+        chooser.shuffle(data)
+        return HttpResponse(200, json.dumps({"data": data, "model": "m"}).encode())
+
+
+@examples(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_vectors_are_those_of_their_texts_bit_for_bit_under_splits_retries_and_replays(loop, tmp_path_factory, data):
+    texts = [f"{data.draw(st.integers(0, 40))}" for _ in range(data.draw(st.integers(1, 60)))]
+    menu = st.sampled_from([refused(429), refused(500), refused(422), refused(413), ConnectionBroken("cut")])
+    fake = Scrambled(
+        plans={text: [data.draw(menu), HttpResponse(200, b"")] for text in data.draw(st.sets(st.sampled_from(texts)))},
+        latency_s=lambda text: 0.0005 * (hash(text) % 3),
+    )
+    the_plan = plan(Task.EMBEDDING, max_rows=data.draw(st.integers(1, 20)), in_flight=data.draw(st.integers(1, 4)))
+    contract = EmbeddingContract(non_zero=False)
+    the_plan = replace(the_plan, endpoint=replace(the_plan.endpoint, contract=contract))
+    store = local_store(tmp_path_factory.mktemp("state"))
+    for attempt in ("a1", "a2"):  # the second run replays what the first one was answered
+        journal = open_bucket(store, attempt)
+        rows = answers([batch(*texts)], the_plan, loop, transport=fake, log=journal)
+        journal.close()
+        assert [row["id"] for row in rows] == list(range(len(texts)))
+        for row in rows:
+            if row["error"] is None:
+                assert np.array(row["response"], np.float32).tobytes() == vector_of(row["text"]).tobytes()
+            else:
+                assert row["error"]["code"] in {"bad_request", "payload_too_large", "unknown_outcome"}
