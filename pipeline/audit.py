@@ -11,6 +11,7 @@ from pipeline.config import JobFile
 from pipeline.errors import SourceError
 from pipeline.journal import JournalTotals, journal_totals
 from pipeline.landing import absolute
+from pipeline.prices import money
 from pipeline.sinks import open_sink
 from pipeline.spark import measure, quoted, read_source
 from pipeline.storage import open_store
@@ -44,6 +45,7 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
     audit = Audit()
     state = open_store(absolute(job.state_path))
     totals = journal_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
+    price = plans.price(job)
     _journal(audit, totals)
     canary = canary_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
     if canary.sent:
@@ -53,6 +55,8 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
                 f"{canary.sent:,} of the requests and {canary.input_tokens:,} tokens were for the texts that tell drift",
             )
         )
+    if price is not None:
+        audit.figures.append(("", f"cost {plans.spend_of(totals, price)}"))
     _table(audit, job, spark, totals, canary)
     if bill is not None:
         _bill(audit, bill, totals)
@@ -90,12 +94,15 @@ def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotal
         F.count(F.col(f"{prefix}error")).alias("failed"),
         F.coalesce(F.sum(usage["input_tokens"]), F.lit(0)).alias("input"),
         F.coalesce(F.sum(usage["output_tokens"]), F.lit(0)).alias("output"),
+        (F.sum(f"{prefix}cost") if f"{prefix}cost" in landed.columns else F.lit(None)).alias("cost"),
     ).first()
     assert row is not None
     audit.figures.append(
         ("table", f"{row['rows']:,} rows landed: {row['rows'] - row['failed']:,} answered, {row['failed']:,} failed")
     )
-    audit.figures.append(("", f"{row['input']:,} tokens in, {row['output']:,} out"))
+    price = plans.price(job)
+    cost = f", cost {money(row['cost'], price.currency)}" if price is not None and row["cost"] is not None else ""
+    audit.figures.append(("", f"{row['input']:,} tokens in, {row['output']:,} out{cost}"))
     if key:
         is_one_row_per_key = job.embedding.long_text != "chunk" or job.embedding.chunks == "pooled"
         distinct = landed.select(*[F.col(quoted(name)) for name in key]).distinct().count()

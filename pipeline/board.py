@@ -10,6 +10,7 @@ import orjson
 from pipeline.engine import Tally
 from pipeline.errors import StateError
 from pipeline.storage import Store
+from pipeline.tokens import merged
 from pipeline.worker import Progress
 
 
@@ -82,7 +83,8 @@ def _document(progress: Progress) -> dict[str, object]:
 def _progress(data: bytes) -> Progress:
     fields = orjson.loads(data)
     tally = fields.pop("tally")
-    return Progress(**fields, tally=Tally(**{**tally, "errors": Counter(tally["errors"])}))
+    calibration = {script: tuple(sums) for script, sums in fields.pop("calibration").items()}
+    return Progress(**fields, calibration=calibration, tally=Tally(**{**tally, "errors": Counter(tally["errors"])}))
 
 
 def _add_vectors(total: Progress, part: Progress) -> None:
@@ -115,6 +117,7 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.tally.input_tokens += part.tally.input_tokens
         total.tally.output_tokens += part.tally.output_tokens
         total.tally.errors.update(part.tally.errors)
+        total.calibration = merged(total.calibration, part.calibration)
         if part.stopped and not total.stopped:
             total.stopped, total.stopped_code = part.stopped, part.stopped_code
         total.is_finished &= part.is_finished

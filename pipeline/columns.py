@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.prices import Price
 from pipeline.records import Outcome, Task
 from pipeline.vector_types import ARROW_TYPES, SCALED, VectorType, to_column
 
@@ -20,6 +21,8 @@ ERROR_TYPE = pa.struct(
 )
 USAGE_FIELDS = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
 USAGE_TYPE = pa.struct([pa.field(name, pa.int64()) for name in USAGE_FIELDS])
+# Columns that a table may lack because it was made before they were: such a table keeps its shape, or is widened.
+LATER_COLUMNS = ("cost",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class ResultShape:
             ("scale", pa.float32()),
             ("error", ERROR_TYPE),
             ("usage", USAGE_TYPE),
+            ("cost", pa.float64()),
             ("finish_reason", pa.string()),
             ("model", pa.string()),
             ("norm", pa.float32()),
@@ -96,9 +100,16 @@ def check_collisions(source_columns: Sequence[str], shape: ResultShape) -> None:
 
 
 def to_arrow(
-    outcomes: Sequence[Outcome], shape: ResultShape, run_id: str, parts: Sequence[TextPart] | None = None
+    outcomes: Sequence[Outcome],
+    shape: ResultShape,
+    run_id: str,
+    parts: Sequence[TextPart] | None = None,
+    price: Price | None = None,
 ) -> pa.RecordBatch:
-    """One row per outcome, in order, with the columns of the shape; `parts` where texts can be too long."""
+    """One row per outcome, in order, with the columns of the shape; `parts` where texts can be too long.
+
+    `cost` is null without a price.
+    """
     parts = [WHOLE] * len(outcomes) if parts is None else parts
     if shape.task is Task.EMBEDDING:
         response, scale = to_column([o.response for o in outcomes], shape.vectors)
@@ -109,6 +120,11 @@ def to_arrow(
         "scale": lambda: scale,
         "error": lambda: _errors(outcomes),
         "usage": lambda: _usage(outcomes),
+        "cost": lambda: (
+            pa.nulls(len(outcomes), pa.float64())
+            if price is None
+            else pa.array([price.cost(o.usage) for o in outcomes], pa.float64())
+        ),
         "finish_reason": lambda: pa.array([o.finish_reason for o in outcomes], pa.string()),
         "model": lambda: pa.array([o.model for o in outcomes], pa.string()),
         "norm": lambda: pa.array([o.norm for o in outcomes], pa.float32()),

@@ -18,9 +18,9 @@ RUNS_SCHEMA = (
     "fingerprint string, source string, sink string, started_at timestamp, duration_s double, calling_s double, "
     "rows_source bigint, rows_skipped bigint, rows_landed bigint, rows_failed bigint, rows_replayed bigint, "
     "rows_not_attempted bigint, requests_sent bigint, requests_answered bigint, requests_unknown bigint, "
-    "input_tokens bigint, output_tokens bigint, errors map<string,bigint>, "
-    "norms struct<vectors:bigint,dimensions:int,mean:double,lowest:double,highest:double,share_normalized:double,p1:double,"
-    "p99:double,mean_vector:double>, "
+    "input_tokens bigint, output_tokens bigint, cost double, cost_unknown double, currency string, errors map<string,bigint>, "
+    "norms struct<vectors:bigint,dimensions:int,mean:double,lowest:double,highest:double,share_normalized:double,"
+    "p1:double,p99:double,mean_vector:double>, "
     "stopped string, versions map<string,string>"
 )
 
@@ -58,6 +58,9 @@ def record_run(spark: SparkSession, job: JobFile, report: Report, sequence: int)
     spec = runs_spec(job)
     row = {
         **{name: getattr(report, name, None) for name in _runs_columns()},
+        "cost": report.spend.cost if report.spend is not None else None,
+        "cost_unknown": report.spend.unknown if report.spend is not None else None,
+        "currency": report.spend.currency if report.spend is not None else None,
         "sequence": sequence,
         "started_at": datetime.fromtimestamp(report.started_at_s, UTC),
         "norms": None if report.norms is None else _norms_row(report.norms),
@@ -72,7 +75,8 @@ def record_run(spark: SparkSession, job: JobFile, report: Report, sequence: int)
 def runs_spec(job: JobFile) -> SinkSpec:
     """The runs table: the name or path of the results with `_runs`."""
     path = f"{job.sink.path.rstrip('/')}_runs" if job.sink.path else None
-    return SinkSpec(job.sink.format, path=path, table=f"{job.sink.table}_runs" if job.sink.table else None)
+    table = f"{job.sink.table}_runs" if job.sink.table else None
+    return SinkSpec(job.sink.format, path=path, table=table, later=("cost", "cost_unknown", "currency"))
 
 
 def _runs_columns() -> list[str]:

@@ -14,6 +14,7 @@ from pyspark.sql.types import StructType
 
 from pipeline import plans
 from pipeline.board import Board
+from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.canary import DriftGate
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
@@ -64,6 +65,8 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
             "which sends one call at a time; use fewer cores, or a new [state] path"
         )
     plan = plans.worker_plan(job, opened.base_url, key.run_id, workers)
+    endpoint = f"{job.endpoint.api}/{job.endpoint.name}"
+    plan = replace(plan, calibration=load_calibration(opened.state, endpoint))
     if opened.retry_errors is not None:
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
@@ -91,6 +94,7 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
+    add_calibration(opened.state, endpoint, total.calibration)
     if total.journal_damage:
         report.notes.append(
             f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
@@ -113,17 +117,17 @@ def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: B
     spark, sink, prefix = opened.spark, opened.sink, opened.job.sink.prefix
     stage = None
     if opened.job.request.task is Task.EMBEDDING and is_plain(results) and not sink.has_landed(spark, key):
-        stage = sink.open_stage(spark, key)
+        stage = sink.open_stage(spark, results, mode, key)
     if stage is None:
         sink.land(spark, answered(rows, task, results), mode, key)
         return
-    kept = StructType([field for field in results.fields if field.name != f"{prefix}run_id"])
-    writer = PartWriter(task, stage, kept.json(), f"{prefix}response", (f"{prefix}run_id",))
+    kept = StructType([field for field in results.fields if field.name not in stage.left_out])
+    writer = PartWriter(task, stage.folder, kept.json(), f"{prefix}response", stage.left_out)
     files = [row["file"] for row in written(rows, writer).collect()]
     if not files:  # no row was finished: Spark writes an empty table with its columns
         sink.land(spark, spark.createDataFrame([], results), mode, key)
         return
-    sink.publish(spark, stage, files, mode, key)
+    sink.publish(spark, stage.folder, files, mode, key)
 
 
 def absolute(path: str) -> str:

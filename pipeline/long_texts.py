@@ -120,7 +120,8 @@ class Gathering:
         failed = next((outcome for outcome in outcomes if outcome.error is not None), None)
         if failed is not None:
             return result._replace(error=failed.error)
-        weights = np.array([part.input_tokens for part in self.parts], np.float64)
+        # by the rule of thumb alone: estimates learn, and the same text must get the same vector in the next run
+        weights = np.array([estimate_tokens(part.text or "") for part in self.parts], np.float64)
         vectors = np.stack([outcome.response for outcome in outcomes]).astype(np.float64)
         mean = (weights @ vectors / weights.sum()).astype(np.float32)[None]
         matrix = normalize(mean)

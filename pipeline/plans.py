@@ -9,11 +9,12 @@ import orjson
 from pyspark.sql.types import StructType
 
 from pipeline import columns, embedding_plans, prompts
-from pipeline.config import EMBEDDED, LOCAL, JobFile
+from pipeline.config import EMBEDDED, LOCAL, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
-from pipeline.journal import Lease
+from pipeline.journal import JournalTotals, Lease
+from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.records import Task
 from pipeline.report import Report
@@ -49,6 +50,7 @@ def sink_spec(job: JobFile, state_path: str = "") -> SinkSpec:
         table=job.sink.table,
         key=job.source.key,
         run_column=f"{job.sink.prefix}run_id",
+        later=tuple(job.sink.prefix + name for name in columns.LATER_COLUMNS),
         stage_path=f"{state_path}/stage",
     )
 
@@ -111,6 +113,28 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         prefix=job.sink.prefix,
         vectors=job.embedding.type,
         max_error_ratio=job.embedding.max_error_ratio,
+        price=price(job),
+    )
+
+
+def price(job: JobFile) -> Price | None:
+    """What the endpoint's tokens cost, by the job's price file and the shipped one. Raises ConfigError."""
+    return price_of(job.endpoint.name, load_prices(job.budget.prices))
+
+
+def spend_of(totals: JournalTotals, price: Price) -> Expense:
+    """What the exchanges behind these sums have cost."""
+    cost = price.of_tokens(totals.input_tokens, totals.output_tokens, totals.cached_input_tokens)
+    most = totals.most_input_tokens, totals.most_output_tokens
+    unknown = totals.unknown * price.of_tokens(*most) if any(most) or not totals.unknown else None
+    return Expense(cost, unknown, price.currency)
+
+
+def unpriced(job: JobFile) -> str:
+    """Says once that nothing will have a cost, and what to do."""
+    return (
+        f"no price is known for {job.endpoint.name}, so cost stays empty; "
+        "[budget] prices names a file with yours (pipeline/prices.toml shows how)"
     )
 
 

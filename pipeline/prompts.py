@@ -17,7 +17,7 @@ from pipeline.identity import Identifier, canonical
 from pipeline.long_texts import LongTexts, chunks, cut
 from pipeline.messages import Messages, checked_messages
 from pipeline.records import Request, RowError, Task
-from pipeline.tokens import estimate_tokens
+from pipeline.tokens import Estimator, estimate_tokens
 
 # What a template can raise over the values of a row.
 _UNRENDERABLE = (
@@ -116,14 +116,14 @@ class TextTemplate:
 class Renderer:
     """Compiled once per worker; `render` is called for every row."""
 
-    def __init__(self, spec: PromptSpec) -> None:
+    def __init__(self, spec: PromptSpec, estimator: Estimator | None = None) -> None:
         self._spec = spec
         self._template = _compiled(spec.template) if spec.template is not None else None
         self._system = _compiled(spec.system) if spec.system is not None else None
         self._columns = prompt_columns(spec)
         common = canonical(spec.task, spec.identity)
-        self._identify = Identifier(common, spec.max_request_bytes)
-        self._identify_whole = Identifier(common, sys.maxsize)  # of texts that never travel as one
+        self._identify = Identifier(common, spec.max_request_bytes, estimator)
+        self._identify_whole = Identifier(common, sys.maxsize, estimator)  # of texts that never travel as one
 
     def render(self, row: Mapping[str, Any]) -> Request | RowError:
         """The row's request, or why it has none. A row whose prompt columns are all null or blank asks nothing."""

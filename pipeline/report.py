@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
+from pipeline.prices import Expense
+
 RunStatus = Literal["landed", "partial", "failed", "already_landed", "nothing_to_do"]
 
 
@@ -49,6 +51,7 @@ class Report:
     requests_unknown: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    spend: Expense | None = None  # where the model has a price
     errors: dict[str, int] = field(default_factory=dict)
     norms: NormStatistics | None = None
     started_at_s: float = 0.0
@@ -99,6 +102,8 @@ class Report:
                 ("requests", f"{self.requests_sent:,} sent, {self.requests_answered:,} answered{unknown}{replayed}")
             )
             lines.append(("tokens", f"{self.input_tokens:,} in, {self.output_tokens:,} out"))
+            if self.spend is not None:
+                lines.append(("cost", str(self.spend)))
             lines.append(
                 ("speed", f"{self.rows_per_s:,.0f} rows/s over {self.calling_s:.1f} s ({self.duration_s:.1f} s in all)")
             )

@@ -15,6 +15,7 @@ from pipeline.guard import guard
 from pipeline.journal import journal_spend
 from pipeline.landing import Opened, Watch, absolute, land
 from pipeline.pending import RetryErrors, pending_rows
+from pipeline.prices import Price
 from pipeline.prompts import prompt_columns
 from pipeline.records import Task
 from pipeline.report import Report
@@ -54,6 +55,9 @@ def run_job(
         job.job.name, run_id or "", mode=job.job.mode, task=str(job.request.task), started_at_s=started_at_s
     )
     report.notes.extend([*job.warnings, *embedding_plans.notes(job), *guard(spark)])
+    price = plans.price(job)
+    if price is None:
+        report.notes.append(plans.unpriced(job))
     with ExitStack() as stack:
         base_url = stack.enter_context(served(job))
         state_path = absolute(job.state_path)
@@ -89,7 +93,7 @@ def run_job(
             else:
                 land(opened, run_key(job, record), pending, report)
         if report.status != "nothing_to_do":
-            _account(opened, record, report)
+            _account(opened, record, report, price)
             landed.read_back(spark, sink, job, report)
             report.notes.extend(gate.notes if gate is not None else ())
             embedding_plans.judge(job, report)
@@ -115,7 +119,7 @@ def run_key(job: JobFile, record: RunRecord) -> RunKey:
     return RunKey(f"{job.job.name}/{record.fingerprint[:16]}", record.sequence, record.run_id)
 
 
-def _account(opened: Opened, record: RunRecord, report: Report) -> None:
+def _account(opened: Opened, record: RunRecord, report: Report, price: Price | None) -> None:
     """Spend is a sum over the journal: Spark's accumulators miss what a killed attempt bought."""
     for run_id in report.run_ids or [record.run_id]:
         totals = journal_spend(opened.state, opened.journal, run_id=run_id)
@@ -124,3 +128,6 @@ def _account(opened: Opened, record: RunRecord, report: Report) -> None:
         report.requests_unknown += totals.unknown
         report.input_tokens += totals.input_tokens
         report.output_tokens += totals.output_tokens
+        if price is not None:
+            added = plans.spend_of(totals, price)
+            report.spend = added if report.spend is None else report.spend + added

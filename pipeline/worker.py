@@ -22,10 +22,13 @@ from pipeline.engine import Tally, Window, WindowSettings
 from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
 from pipeline.long_texts import Gathering
 from pipeline.loop import LoopThread, process_loop
+from pipeline.messages import encoded_messages
+from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError, Task
 from pipeline.replay import Replay, ResponseLog, RetryFailed
 from pipeline.retry import Attempts
+from pipeline.tokens import NO_CALIBRATION, Calibration, Estimator
 from pipeline.transports import Transport, TransportSpec
 from pipeline.vector_types import SCALED, VectorType, from_column
 from pipeline.vectors import CONTRACT_CODES, EmbeddingContract, VectorSum
@@ -45,6 +48,9 @@ MOST_OPEN_BYTES = 256 * 2**20
 
 # From so many rows on a partition judges [embedding] max_error_ratio by itself; the run as a whole is judged at its end.
 CONTRACT_ROWS = 500
+# The first answers of a partition teach what tokens a text has, later ones keep it right: learning takes microseconds.
+LEARN_FIRST = 512
+LEARN_EVERY = 16
 
 BUCKET_COLUMN = "__bucket"
 # Piece, row in it, and for a part of a long text its gathering and its place there.
@@ -67,6 +73,8 @@ class Plan:
     prefix: str = ""
     vectors: VectorType = "float"
     max_error_ratio: float | None = None  # share of vectors that break the contract
+    price: Price | None = None  # of the model, where one is known
+    calibration: Calibration = field(default_factory=lambda: NO_CALIBRATION)  # of token estimates, by earlier runs
     on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
 
     @property
@@ -91,6 +99,7 @@ class Progress:
     in_flight: int = 0
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
+    calibration: Calibration = field(default_factory=dict)  # added here
     stopped: str = ""
     stopped_code: str = ""
     is_finished: bool = False
@@ -177,7 +186,10 @@ class _Partition:
         self._control = control
         self._loop = loop
         self._clock = clock
-        self._renderer = Renderer(plan.prompt)
+        self._estimator = Estimator(plan.calibration)
+        self._taught_by: dict[str, Request] = {}  # on their way, by request id
+        self._submitted = 0
+        self._renderer = Renderer(plan.prompt, self._estimator)
         self._shape = plan.shape
         self._columns = list(prompt_columns(plan.prompt))
         self._endpoint = open_endpoint(plan.endpoint)
@@ -281,6 +293,10 @@ class _Partition:
                 self._unclaimed = []
             replayed, calls = self._replay.divide(list(fresh.values()))
             self._settle(replayed)
+        for request, _ in calls:
+            if self._submitted < LEARN_FIRST or self._submitted % LEARN_EVERY == 0:
+                self._taught_by[request.request_id] = request
+            self._submitted += 1
         if calls:
             self._loop.post(self._window.submit, calls)
 
@@ -328,12 +344,19 @@ class _Partition:
         for outcome in outcomes:
             places = self._rows_of.pop(outcome.request_id)
             self.outstanding -= len(places)
+            if (request := self._taught_by.pop(outcome.request_id, None)) is not None:
+                self._learn(request, outcome)
             # the call is charged to one row; rows that share its answer cost nothing
             self._end_place(places[0], outcome)
             if len(places) > 1:
                 shared = outcome.with_usage(NO_USAGE)
                 for place in places[1:]:
                     self._end_place(place, shared)
+
+    def _learn(self, request: Request, outcome: Outcome) -> None:
+        if outcome.usage.input_tokens is not None:
+            text = request.text if request.text is not None else encoded_messages(list(request.messages or ()))
+            self._estimator.learn(text, outcome.usage.input_tokens)
 
     def _end_place(self, place: _Place, outcome: Outcome) -> None:
         number, index, gathering, part = place
@@ -395,7 +418,7 @@ class _Partition:
                 parts.append(piece.take(pa.array([row[1] for row in rows[start:end]], pa.int32())))
                 start = end
         outcomes = [row[2] for row in rows]
-        results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, [row[3] for row in rows])
+        results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, [row[3] for row in rows], self._plan.price)
         if self._shape.task is Task.EMBEDDING:
             self._sum_vectors(results)
         for row in rows:
@@ -442,6 +465,7 @@ class _Partition:
         progress = self.progress
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
+        progress.calibration = self._estimator.added
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)

@@ -19,15 +19,16 @@ FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
         *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding"),
-        *("identity", "limits", "long_texts", "messages", "model_parameters", "prompts", "references"),
-        *("result_types", "retry", "tokens", "vector_types", "vectors"),
+        *("identity", "limits", "long_texts", "messages", "model_parameters", "prices", "prompts"),
+        *("references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
     4: {
-        *("board", "calls", "canary", "catalog", "column_plan", "column_rows", "column_worker"),
-        *("engine", "loop", "nearest", "part_files", "query_failure", "query_memory", "replay"),
-        *("response_cache", "runs", "settings", "siblings", "task", "templates", "worker"),
+        *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
+        *("column_worker", "engine", "loop", "nearest", "part_files", "query_failure", "query_memory"),
+        *("replay", "response_cache", "runs", "settings", "siblings", "task", "templates"),
+        *("worker",),
     },
     5: {
         *("functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"),
@@ -71,8 +72,8 @@ IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
     *("shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid"),
 }
-# The job file is read where it is checked.
-IMPURE_ALLOWED = {("pipeline.config.load", "pathlib")}
+# The job file is read where it is checked, the shipped prices where a user's file is laid over them.
+IMPURE_ALLOWED = {("pipeline.config.load", "pathlib"), ("pipeline.config.prices_file", "pathlib")}
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "getenv"}
 
 

@@ -8,6 +8,7 @@ from pipeline.config.models import (
     EMBEDDED,
     LOCAL,
     AuthTable,
+    BudgetSection,
     EmbeddingSection,
     EndpointSection,
     JobSection,
@@ -18,12 +19,14 @@ from pipeline.config.models import (
     SourceSection,
     StateSection,
 )
+from pipeline.config.prices_file import load_prices
 from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",
     "LOCAL",
     "AuthTable",
+    "BudgetSection",
     "EmbeddingSection",
     "EndpointSection",
     "EndpointsFile",
@@ -42,6 +45,7 @@ __all__ = [
     "job_from_mapping",
     "load_endpoints",
     "load_job",
+    "load_prices",
     "parse_reference",
     "read_toml",
 ]

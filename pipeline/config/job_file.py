@@ -12,6 +12,7 @@ from pipeline.config.mistakes import Mistake, written_as
 from pipeline.config.models import (
     EMBEDDED,
     LOCAL,
+    BudgetSection,
     EndpointSection,
     JobSection,
     LimitsSection,
@@ -49,6 +50,7 @@ class JobFile(Section):
     endpoint: EndpointSection = Field(description="the server that answers")
     limits: LimitsSection = Field(default=LimitsSection(), description="what may happen at once")
     retry: RetrySection = Field(default=RetrySection(), description="how often a row is tried")
+    budget: BudgetSection = Field(default=BudgetSection(), description="what the job may spend")
     embedding: JobEmbeddingSection = Field(default=JobEmbeddingSection(), description="vectors and long texts")
     sink: SinkSection = Field(description="the table that is written")
     state: StateSection = Field(default=StateSection(), description="what a rerun resumes from")

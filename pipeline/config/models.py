@@ -175,6 +175,14 @@ class RetrySection(Section):
     )
 
 
+class BudgetSection(Section):
+    """`[budget]`: what the job may spend, and by which prices."""
+
+    prices: Name | None = Field(
+        default=None, description="file with [[prices]] tables, before the shipped pipeline/prices.toml"
+    )
+
+
 class EmbeddingSection(Section):
     """`[embedding]`: what a vector must be like."""
 

@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 from pipeline.errors import SinkError
 from pipeline.part_files import HIDDEN
 from pipeline.sinks.folders import Folder
-from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
+from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, Stage, lacking, require_results_table, require_same_columns
 
 _INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
 # Spark skips names that begin with an underscore, so nothing in here is ever read as data.
@@ -26,6 +26,7 @@ class ParquetSink:
     def __init__(self, spec: SinkSpec) -> None:
         if spec.path is None:
             raise SinkError("[sink] format = parquet needs a path")
+        self._spec = spec
         self._path = spec.path.rstrip("/")
         self._run_column = spec.run_column
         self._run_folder = f"{spec.run_column}="
@@ -48,7 +49,7 @@ class ParquetSink:
         if mode == "overwrite":
             require_results_table(self._path, landed.schema)
         else:
-            require_same_columns(self._path, schema, landed.schema)
+            require_same_columns(self._spec, schema, landed.schema)
 
     def landed(self, spark: SparkSession) -> DataFrame | None:
         """See `Sink.landed`."""
@@ -74,16 +75,16 @@ class ParquetSink:
         if self.has_landed(spark, run):
             return
         attempt = self._stage(spark, run)
-        frame.drop(self._run_column).write.parquet(attempt.path)
+        frame.drop(*self._left_out(spark, frame.schema, mode)).write.parquet(attempt.path)
         self._publish(spark, attempt, mode, run)
 
-    def open_stage(self, spark: SparkSession, run: RunKey) -> str | None:
+    def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
         """See `Sink.open_stage`."""
         attempt = self._stage(spark, run)
         if not attempt.is_local:
             return None
         attempt.make()
-        return attempt.local_path
+        return Stage(attempt.local_path, self._left_out(spark, schema, mode))
 
     def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
         """See `Sink.publish`. A file is shown before its folder is, and a dead attempt can only make hidden ones."""
@@ -94,6 +95,12 @@ class ParquetSink:
             if name.startswith(HIDDEN):
                 Folder(spark, f"{stage}/{name}").delete()
         self._publish(spark, attempt, mode, run)
+
+    def _left_out(self, spark: SparkSession, schema: StructType, mode: Mode) -> tuple[str, ...]:
+        """The run, which is in the folder's name, and what a table lacks that was made before a column was."""
+        landed = self.landed(spark) if mode != "overwrite" else None
+        # files of one folder have one schema: such a table keeps its shape
+        return (self._run_column, *(lacking(self._spec, schema, landed.schema) if landed is not None else ()))
 
     def _stage(self, spark: SparkSession, run: RunKey) -> Folder:
         return Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from pipeline.columns import ResultShape, check_collisions, spark_ddl, to_arrow
 from pipeline.errors import ConfigError, ErrorCode
+from pipeline.prices import Price
 from pipeline.records import Outcome, RowError, Task, Usage
 
 CHAT_NAMES = [
-    *("response", "error", "usage", "finish_reason", "model", "attempts"),
+    *("response", "error", "usage", "cost", "finish_reason", "model", "attempts"),
     *("latency_ms", "request_id", "run_id", "completed_at"),
 ]
-EMBEDDING_NAMES = [*CHAT_NAMES[:5], "norm", "is_normalized", *CHAT_NAMES[5:]]
+EMBEDDING_NAMES = [*CHAT_NAMES[:6], "norm", "is_normalized", *CHAT_NAMES[6:]]
 
 
 def vector(*numbers: float) -> np.ndarray:
@@ -37,7 +38,7 @@ def test_the_ddl_is_what_spark_reads():
     assert spark_ddl(ResultShape(Task.EMBEDDING, "x ").schema()) == (
         "`x response` array<float>, "
         "`x error` struct<code: string, message: string, status: int, retryable: boolean>, "
-        f"`x usage` struct<{usage}>, "
+        f"`x usage` struct<{usage}>, `x cost` double, "
         "`x finish_reason` string, `x model` string, `x norm` float, `x is_normalized` boolean, `x attempts` int, "
         "`x latency_ms` float, `x request_id` string, `x run_id` string, `x completed_at` timestamp"
     )
@@ -55,7 +56,8 @@ def test_an_answer_as_a_row():
         latency_ms=12.5,
         completed_at_s=1_700_000_000.25,
     )
-    assert to_arrow([outcome], ResultShape(Task.CHAT), "run-1").to_pylist() == [
+    price = Price(input=2.0, output=10.0, cached_input=0.5)
+    assert to_arrow([outcome], ResultShape(Task.CHAT), "run-1", price=price).to_pylist() == [
         {
             "response": "Yes.",
             "error": None,
@@ -66,6 +68,7 @@ def test_an_answer_as_a_row():
                 "cached_input_tokens": 1,
                 "reasoning_tokens": 0,
             },
+            "cost": pytest.approx((4 * 2.0 + 1 * 0.5 + 2 * 10.0) / 1e6),
             "finish_reason": "stop",
             "model": "m",
             "attempts": 2,
@@ -84,6 +87,7 @@ def test_an_error_as_a_row(code, retryable):
     assert row["error"] == {"code": str(code), "message": "no", "status": 503, "retryable": retryable}
     assert row["response"] is None
     assert set(row["usage"].values()) == {None}
+    assert row["cost"] is None
 
 
 @pytest.mark.parametrize("task", Task)

@@ -68,7 +68,7 @@ def test_only_a_limit_makes_a_text_long():
 
 
 def gathered(*outcomes, weights=(1, 3)):
-    parts = [Request(f"p{at}", text="x", input_tokens=weight) for at, weight in enumerate(weights)]
+    parts = [Request(f"p{at}", text="word" * weight) for at, weight in enumerate(weights)]
     gathering = Gathering(Request("whole", text="x"), parts)
     done = [gathering.take(at, outcome) for at, outcome in reversed(list(enumerate(outcomes)))]
     assert done == [False] * (len(outcomes) - 1) + [True]
