@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline import columns, plans
+from pipeline import columns, embedding_plans, plans
 from pipeline.board import Board
 from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.config import JobFile
@@ -22,7 +22,7 @@ from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import Request, RowError, Task
 from pipeline.rendering import MEASURED_DDL, MeasureTask, PickTask
-from pipeline.serving import serving
+from pipeline.servers import served
 from pipeline.sinks import open_sink
 from pipeline.spark import answered, bucket_count, bucketed, first_line, read_source, require_columns, slots
 from pipeline.storage import Store, open_store
@@ -92,7 +92,7 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
     sink = open_sink(plans.sink_spec(job))
     source = read_source(spark, plans.source_spec(job))
     require_columns(source, prompt_columns(prompt), "[request] prompt")
-    columns.check_collisions(source.columns, job.request.task, job.sink.prefix)
+    columns.check_collisions(source.columns, embedding_plans.result_shape(job))
     sink.prepare(spark, plans.result_struct(source.schema, job), job.job.mode)
     pending = pending_rows(spark, job, source, sink, prompt, None)
     state = open_store(absolute(job.state_path))
@@ -112,7 +112,7 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
         sent.answered,
         price,
         plans.speed(job, slots(spark)),
-        plans.pack_limits(job),
+        embedding_plans.pack_limits(job),
         plans.max_output_tokens(job),
     )
     preview = Preview(
@@ -124,11 +124,13 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
         estimate,
         price,
         [_shown(row, request, job, sent.results.get(request.request_id)) for request, row in sample],
-        [*job.warnings],
+        [*job.warnings, *embedding_plans.notes(job)],
         sent.problem,
     )
     if price is None:
         preview.notes.append(plans.unpriced(job))
+    if job.request.task is Task.EMBEDDING and prompt.long_texts.policy == "chunk":
+        preview.notes.append("a long text is one request here; the run asks for it in parts")
     already = journal_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False)).requests_answered
     if already:
         preview.notes.append(f"{already:,} requests of this job are answered in its journal and not bought again")
@@ -193,7 +195,7 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
     run_id = f"preview-{int(time.time())}"
     prompt = plans.prompt_spec(job)
     with ExitStack() as stack:
-        base_url = stack.enter_context(serving(job))
+        base_url = stack.enter_context(served(job))
         stack.enter_context(plans.job_lease(state, run_id))
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=False)
         wanted = job.job.buckets or min(bucket_count(rows, slots(spark)), job.limits.in_flight)
@@ -203,9 +205,7 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
         board = Board(state, run_id)
         task = BucketTask(plan, absolute(job.state_path), journal, job.state.fsync)
         some = frame.mapInArrow(PickTask(prompt, frozenset(picked)), frame.schema)
-        work = answered(
-            bucketed(some, prompt_columns(prompt), buckets), task, frame.schema, job.request.task, job.sink.prefix
-        )
+        work = answered(bucketed(some, prompt_columns(prompt), buckets), task, plans.result_struct(frame.schema, job))
         try:
             landed = work.collect()
         except PySparkException as exc:
@@ -238,7 +238,8 @@ def _shown(row: dict[str, Any], request: Request, job: JobFile, result: Any | No
     if error is not None:
         answer = f"{error['code']}: {error['message']}"
     elif job.request.task is Task.EMBEDDING:
-        answer = f"{len(response)} dimensions, norm {result[f'{name}norm']:.4f}"
+        unit = "bytes" if isinstance(response, bytes | bytearray) else "numbers"
+        answer = f"a vector of {len(response)} {unit}, norm {result[f'{name}norm']:.4f}"
     else:
         answer = str(response)
     return PreviewRow(
