@@ -18,38 +18,17 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *(
-            "arguments",
-            "batching",
-            "columns",
-            "conditions",
-            "config",
-            "ddl",
-            "decoding",
-            "identity",
-            "limits",
-            "messages",
-            "model_parameters",
-        ),
-        *("prices", "prompts", "references", "result_types", "retry", "tokens", "vectors"),
+        *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding", "estimates"),
+        *("identity", "limits", "long_texts", "messages", "model_parameters", "prices", "prompts"),
+        *("references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports", "workspace_auth"},
     4: {
-        *(
-            "board",
-            "calibrations",
-            "calls",
-            "catalog",
-            "late_calls",
-            "column_plan",
-            "column_rows",
-            "column_worker",
-            "engine",
-            "loop",
-            "query_failure",
-        ),
-        *("query_memory", "replay", "response_cache", "runs", "settings", "siblings", "task", "templates", "worker"),
+        *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
+        *("column_worker", "engine", "loop", "nearest", "part_files", "query_failure", "query_memory"),
+        *("rendering", "replay", "response_cache", "runs", "settings", "siblings", "task", "templates"),
+        *("late_calls", "worker"),
     },
     5: {
         *(
@@ -66,20 +45,9 @@ FLOORS: dict[int, set[str]] = {
         "worker_daemon",
     },
     6: {
-        "audit",
-        "landed",
-        "landing",
-        "pandas_api",
-        "pandas_calls",
-        "pending",
-        "plans",
-        "report",
-        "run",
-        "shelf",
-        "statements",
-        "stream",
-        "tables",
-        "watch",
+        *("audit", "embedding_plans", "landed", "landing", "pandas_api", "pandas_calls", "pending"),
+        *("plans", "preview", "report", "run", "search", "servers", "shelf", "statements"),
+        *("stream", "tables", "watch"),
     },
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -106,7 +74,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "tenacity": ("pipeline.retry",),
     "typer": ("jobs",),
     "uvloop": ("pipeline.loop", "pipeline.simulator"),
-    "wordllama": ("pipeline.simulator",),
+    "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
 OPTIONAL = {"databricks.sdk.core", "uvloop", "wordllama"}
