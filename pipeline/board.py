@@ -90,6 +90,16 @@ def _progress(data: bytes) -> Progress:
     return Progress(**fields, calibration=calibration, tally=tally, quota=quota)
 
 
+def _add_vectors(total: Progress, part: Progress) -> None:
+    if not part.vector_sum:
+        return
+    if not total.vector_sum:
+        total.vector_sum, total.vectors_summed = list(part.vector_sum), part.vectors_summed
+    elif len(total.vector_sum) == len(part.vector_sum):
+        total.vector_sum = [ours + theirs for ours, theirs in zip(total.vector_sum, part.vector_sum, strict=True)]
+        total.vectors_summed += part.vectors_summed
+
+
 def added(parts: Iterable[Progress]) -> Progress:
     """The sum; `stopped` is the first reason met, `is_finished` only where all are."""
     total = Progress(is_finished=True)
@@ -101,6 +111,8 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.rows_failed += part.rows_failed
         total.rows_replayed += part.rows_replayed
         total.rows_not_attempted += part.rows_not_attempted
+        total.rows_broken += part.rows_broken
+        _add_vectors(total, part)
         total.journal_damage += part.journal_damage
         total.in_flight += 0 if part.is_finished else part.in_flight
         total.tally.sent += part.tally.sent
@@ -110,6 +122,8 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.tally.input_tokens += part.tally.input_tokens
         total.tally.output_tokens += part.tally.output_tokens
         total.tally.errors.update(part.tally.errors)
+        total.cost += part.cost
+        total.currency = total.currency or part.currency
         total.calibration = merged(total.calibration, part.calibration)
         if part.stopped and not total.stopped:
             total.stopped, total.stopped_code = part.stopped, part.stopped_code

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Protocol
 
-from pipeline.batching import Packer, PackLimits
+from pipeline.batching import Packer, PackLimits, Split
 from pipeline.endpoints import Endpoint
 from pipeline.errors import ErrorCode, PipelineError, TransportError, Verdict
 from pipeline.exchanges import read, split_usage, total_usage, transport_failure
@@ -95,6 +95,7 @@ class _Call:
     attempts: Attempts
     wait_s: float | None = None  # until the next attempt, after a failure that may pass
     cost: Cost | None = None
+    split: Split | None = None  # the refused batch that it is a half of
 
 
 class Window:
@@ -224,6 +225,10 @@ class Window:
                 if not queue:
                     continue
                 call = queue[0]
+                if len(call.batch) > self._packer.max_rows and not call.attempts.sent:
+                    queue.popleft()  # packed before the endpoint refused as many
+                    self._halve(call)
+                    break
                 ticket = gate.admit(self._cost(call), self.in_flight, now_s, is_retry=queue is self._due)
                 if isinstance(ticket, Ticket):
                     queue.popleft()
@@ -360,6 +365,8 @@ class Window:
 
     def _finish(self, call: _Call, outcomes: list[Outcome], latency_ms: float) -> None:
         now_s = self._clock()
+        if call.split is not None and (max_rows := call.split.answered()) is not None:
+            self._packer.lower(max_rows)
         attempts = call.attempts.sent + 1
         stamped = [o.with_timing(attempts=attempts, latency_ms=latency_ms, completed_at_s=now_s) for o in outcomes]
         for outcome in stamped:
@@ -380,7 +387,7 @@ class Window:
             self._abandon(call.batch.requests)
         elif failure.verdict is Verdict.SPLIT and len(call.batch) > 1:
             # only one of them may be bad: halves go first, so that a refusal costs O(log n) calls and no second wait
-            self._ready.extendleft(_Call(half, Attempts()) for half in reversed(call.batch.halves()))
+            self._halve(call)
             if self.stopped is not None:
                 self._abandon_ready()
         elif failure.verdict is Verdict.RETRY and self.stopped is None:
@@ -397,6 +404,10 @@ class Window:
             self._abandon(call.batch.requests)
         else:
             self._reject(call, failure)
+
+    def _halve(self, call: _Call) -> None:
+        split = Split(len(call.batch))
+        self._ready.extendleft(_Call(half, Attempts(), split=split) for half in reversed(call.batch.halves()))
 
     def _again(self, call: _Call) -> None:
         del self._waiting[call]

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import orjson
 from pyspark.sql.types import StructType
 
-from pipeline import columns, prompts
-from pipeline.batching import PackLimits
-from pipeline.config import EMBEDDED, JobFile, load_prices
+from pipeline import columns, embedding_plans, prompts
+from pipeline.config import EMBEDDED, LOCAL, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ConfigError, ErrorCode
+from pipeline.estimates import Speed
 from pipeline.journal import JournalTotals, Lease
 from pipeline.limits import FIRST_GUESS, NOTHING, Budget, Cost, Costing, QuotaSpec
 from pipeline.prices import Expense, Price, price_of
@@ -24,7 +24,6 @@ from pipeline.report import Report
 from pipeline.runs import RunRecord
 from pipeline.settings import (
     credentials_of,
-    embedding_contract,
     longest_output,
     rate_limits,
     reserve_output,
@@ -84,6 +83,8 @@ def prompt_spec(job: JobFile) -> PromptSpec:
         messages_column=request.messages,
         identity={"api": job.endpoint.api, "name": job.endpoint.name, "parameters": dict(request.parameters)},
         max_request_bytes=job.limits.max_request_bytes,
+        instruction=embedding_plans.instruction(job),
+        long_texts=embedding_plans.long_texts(job),
     )
 
 
@@ -94,7 +95,7 @@ def fingerprint(job: JobFile) -> str:
 
 def result_struct(source: StructType, job: JobFile) -> StructType:
     """The columns of the results table."""
-    added = StructType.fromDDL(columns.spark_ddl(columns.result_schema(job.request.task, job.sink.prefix)))
+    added = StructType.fromDDL(columns.spark_ddl(embedding_plans.result_shape(job).schema()))
     return StructType([*source.fields, *added.fields])
 
 
@@ -145,8 +146,6 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
     share = quota.in_flight if link is not None else max(1, quota.in_flight // quota.workers)
     is_configured = "in_flight" in job.limits.model_fields_set or job.request.task is Task.EMBEDDING
     endpoint = job.endpoint
-    is_embedding = job.request.task is Task.EMBEDDING
-    pack = PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes) if is_embedding else PackLimits()
     return Plan(
         prompt=prompt_spec(job),
         endpoint=EndpointSpec(
@@ -155,11 +154,11 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
             endpoint.api,
             base_url,
             dict(job.request.parameters),
-            embedding_contract(job.embedding) if is_embedding else None,
+            embedding_plans.contract(job),
         ),
         window=WindowSettings(
             in_flight=share,
-            pack=pack,
+            pack=embedding_plans.pack_limits(job),
             retry=retry_settings(job.retry),
             first_guess=None if is_configured else max(4, FIRST_GUESS // quota.workers),
             quota=quota,
@@ -167,15 +166,31 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
-        transport_kind=endpoint.transport,
+        transport_kind="local" if endpoint.base_url == LOCAL else endpoint.transport,
         transport=transport_spec(endpoint, in_flight=share, response_bytes=job.response_bytes),
         credentials=credentials_of(endpoint.auth),
         retry_failed=job.retry.retry_failed,
         run_id=run_id,
         prefix=job.sink.prefix,
         link=link,
+        vectors=job.embedding.type,
+        max_error_ratio=job.embedding.max_error_ratio,
         price=price(job),
     )
+
+
+def max_output_tokens(job: JobFile) -> int | None:
+    """Of one answer: 0 for embeddings, None where the request sets no bound."""
+    if job.request.task is Task.EMBEDDING:
+        return 0
+    parameters = job.request.parameters
+    most = parameters.get("max_tokens") or parameters.get("max_completion_tokens")
+    return most if isinstance(most, int) else None
+
+
+def speed(job: JobFile, cores: int) -> Speed:
+    """What bounds the job's pace."""
+    return Speed((), job.limits.in_flight, cores)
 
 
 def price(job: JobFile) -> Price | None:

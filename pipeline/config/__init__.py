@@ -2,9 +2,11 @@
 
 from pipeline.config.endpoints_file import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
 from pipeline.config.job_file import JobFile
+from pipeline.config.known_models import KnownModel, find_model
 from pipeline.config.load import job_from_mapping, load_job, read_toml
 from pipeline.config.models import (
     EMBEDDED,
+    LOCAL,
     AuthTable,
     BudgetSection,
     EmbeddingSection,
@@ -23,6 +25,7 @@ from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",
+    "LOCAL",
     "PRESETS",
     "AuthTable",
     "BudgetSection",
@@ -31,6 +34,7 @@ __all__ = [
     "EndpointsFile",
     "JobFile",
     "JobSection",
+    "KnownModel",
     "LimitsSection",
     "NamedEndpointTable",
     "ProviderLimits",
@@ -40,6 +44,7 @@ __all__ = [
     "SourceSection",
     "StateSection",
     "endpoints_from_mapping",
+    "find_model",
     "job_from_mapping",
     "load_endpoints",
     "load_job",

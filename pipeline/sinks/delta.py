@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -13,7 +13,7 @@ from pyspark.sql.types import StructType
 from pipeline.errors import SinkError
 from pipeline.session import delta_package
 from pipeline.sinks.folders import Folder
-from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, lacking, require_results_table, require_same_columns
+from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, Stage, lacking, require_results_table, require_same_columns
 
 _DELTA_LOG = "org.apache.spark.sql.delta.DeltaLog"
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
@@ -77,6 +77,14 @@ class DeltaSink:
         defaults = [getattr(log, f"update$default${i}")() for i in (1, 2, 3)]  # Scala's default arguments
         versions = log.update(*defaults).transactions()
         return bool(versions.contains(run.app_id)) and int(versions.apply(run.app_id)) >= run.sequence
+
+    def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
+        """See `Sink.open_stage`: files get into a Delta table through its log, which Spark writes."""
+        return None
+
+    def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
+        """See `Sink.publish`; there is never a stage."""
+        raise SinkError(f"[sink] {self._spec}: files cannot be published into a Delta table")
 
     def is_direct(self, mode: Mode) -> bool:
         """Appends go straight into the table; overwrite and merge take the whole run from a stage."""

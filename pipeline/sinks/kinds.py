@@ -1,5 +1,6 @@
 """What a sink is, and what all sinks check alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -37,6 +38,14 @@ class RunKey:
     run_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A new folder of this machine for files that tasks write, and the columns that they leave out."""
+
+    folder: str
+    left_out: tuple[str, ...]
+
+
 class Sink(Protocol):
     """One table."""
 
@@ -54,6 +63,14 @@ class Sink(Protocol):
 
     def land(self, spark: SparkSession, frame: DataFrame, mode: Mode, run: RunKey) -> None:
         """Evaluates `frame` exactly once and lands it atomically; a run that has landed is skipped unevaluated."""
+        ...
+
+    def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
+        """Where tasks write Parquet files of these columns themselves; None where Spark must write."""
+        ...
+
+    def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
+        """Lands exactly these files of the stage; what else is there was written by dead attempts."""
         ...
 
     def is_direct(self, mode: Mode) -> bool:
