@@ -55,6 +55,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pandas": ("pipeline.pandas_api", "pipeline.pandas_calls", "pipeline.worker_daemon"),
     "py4j": SPARK,
     "pyarrow": ("pipeline", "jobs"),
+    "pybase64": ("pipeline.decoding",),
     "pydantic": ("pipeline.config",),
     "pydantic_core": ("pipeline.config",),
     "pyreqwest": ("pipeline.transports.reqwest",),
@@ -66,7 +67,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
-OPTIONAL = {"uvloop", "wordllama"}
+OPTIONAL = {"pybase64", "uvloop", "wordllama"}
 
 IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
