@@ -11,7 +11,6 @@ from pipeline.simulator.calls import Refused
 from pipeline.simulator.settings import Overload
 from pipeline.simulator.wire import JSON, Reply, databricks_error, error, openai_error
 
-
 _OPEN: AbstractAsyncContextManager[None] = nullcontext()  # one for all: the double must outrun what it measures
 
 
