@@ -53,6 +53,7 @@ class Report:
     stopped: str = ""
     stopped_code: str = ""
     notes: list[str] = field(default_factory=list)
+    unbooked: list[str] = field(default_factory=list)  # what failed after the landing
     run_ids: list[str] = field(default_factory=list)  # of the batches, where the source is a stream
 
     @property
@@ -94,6 +95,7 @@ class Report:
         )
         lines.append(("results", self.sink))
         lines.append(("state", self.state))
+        lines.extend(("not booked", what) for what in self.unbooked)
         lines.extend(("note", note) for note in self.notes)
         return lines
 

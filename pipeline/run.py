@@ -12,7 +12,7 @@ from pipeline.board import Board
 from pipeline.config import EMBEDDED, JobFile
 from pipeline.guard import guard
 from pipeline.journal import journal_spend
-from pipeline.landing import Opened, Watch, absolute, land
+from pipeline.landing import FAILURES, Opened, Watch, absolute, land, reason_of
 from pipeline.pending import RetryErrors, pending_rows
 from pipeline.prompts import prompt_columns
 from pipeline.report import Report
@@ -83,18 +83,31 @@ def run_job(
             else:
                 land(opened, run_key(job, record), pending, report)
         if report.status != "nothing_to_do":
-            _account(opened, record, report)
-            landed.read_back(spark, sink, job, report)
-        book.end(record, _BOOKED.get(report.status, "failed"))
+            with _afterwards(report, "what was spent could not be summed"):
+                _account(opened, record, report)
+            with _afterwards(report, "the landed rows could not be counted"):
+                landed.read_back(spark, sink, job, report)
+        with _afterwards(report, "the end of the run could not be noted"):
+            book.end(record, _BOOKED.get(report.status, "failed"))
         report.duration_s = time.time() - started_at_s
         if report.status != "nothing_to_do":
-            landed.record_run(spark, job, report, record.sequence)
+            with _afterwards(report, "the runs table could not be written"):
+                landed.record_run(spark, job, report, record.sequence)
     return report
 
 
 def run_key(job: JobFile, record: RunRecord) -> RunKey:
     """One application per job and journal: a changed prompt never competes with the numbers of the old one."""
     return RunKey(f"{job.job.name}/{record.fingerprint[:16]}", record.sequence, record.run_id)
+
+
+@contextlib.contextmanager
+def _afterwards(report: Report, what: str) -> Iterator[None]:
+    """A failure after the landing cannot undo it: it is said, and the rest is still done."""
+    try:
+        yield
+    except FAILURES as exc:
+        report.unbooked.append(f"{what}: {reason_of(exc)}")
 
 
 def _account(opened: Opened, record: RunRecord, report: Report) -> None:
