@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     )
     from pipeline.functions import ai_query
     from pipeline.landed import landed_table
+    from pipeline.preview import Preview, preview_job
     from pipeline.report import Report
     from pipeline.run import run_job
+    from pipeline.search import SearchResult, job_of_results, nearest_rows, overlap
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
     from pipeline.sibling_columns import (
@@ -53,7 +55,9 @@ __all__ = [
     "JobFile",
     "JobStopped",
     "PipelineError",
+    "Preview",
     "Report",
+    "SearchResult",
     "SinkError",
     "SourceError",
     "SqlResult",
@@ -78,10 +82,14 @@ __all__ = [
     "audit_job",
     "embedded_endpoints",
     "job_from_mapping",
+    "job_of_results",
     "journal_report",
     "landed_table",
     "load_job",
+    "nearest_rows",
     "open_session",
+    "overlap",
+    "preview_job",
     "prune_journals",
     "register",
     "run_job",
@@ -118,10 +126,13 @@ _HOMES = {
     "job_from_mapping": "config",
     "load_job": "config",
     "landed_table": "landed",
+    "Preview": "preview",
+    "preview_job": "preview",
     "Report": "report",
     "Watcher": "watch",
     "open_session": "session",
     "run_job": "run",
+    **dict.fromkeys(("SearchResult", "job_of_results", "nearest_rows", "overlap"), "search"),
     "SqlResult": "tables",
     "embedded_endpoints": "statements",
     "run_sql": "statements",

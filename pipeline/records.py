@@ -27,6 +27,7 @@ class Request:
     messages: tuple[Mapping[str, Any], ...] | None = None
     text: str | None = None
     input_tokens: int = 0  # estimate
+    is_long: bool = False  # its text exceeds the limit: it was cut, or is to be asked in parts
 
 
 @dataclass(frozen=True, slots=True)

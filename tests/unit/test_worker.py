@@ -185,6 +185,7 @@ def test_a_row_leaves_with_its_source_columns_and_its_answer(loop):
         "ai_response": "re: Hello",
         "ai_error": None,
         "ai_usage": {**usage, "cached_input_tokens": None, "reasoning_tokens": None},
+        "ai_cost": None,
         "ai_finish_reason": "stop",
         "ai_model": "m-1",
         "ai_attempts": 1,
