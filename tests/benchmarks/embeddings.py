@@ -395,7 +395,7 @@ class Memory:
             sizes = []
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if "pyspark.daemon" in " ".join(process.cmdline()):
+                    if "daemon pyspark.worker" in " ".join(process.cmdline()):
                         sizes.append(process.memory_info().rss / 2**20)
                 except (psutil.NoSuchProcess, psutil.ZombieProcess):
                     continue
