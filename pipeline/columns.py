@@ -19,14 +19,13 @@ ERROR_TYPE = pa.struct(
 )
 USAGE_FIELDS = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
 USAGE_TYPE = pa.struct([pa.field(name, pa.int64()) for name in USAGE_FIELDS])
-_RESPONSE_TYPES: dict[Task, pa.DataType] = {Task.CHAT: pa.string(), Task.EMBEDDING: pa.list_(pa.float32())}
 _EMBEDDING_ONLY = frozenset({"norm", "is_normalized"})
 
 
 def result_schema(task: Task, prefix: str = "") -> pa.Schema:
     """What is added to the source columns, in order; `norm` and `is_normalized` only for embeddings."""
     fields = [
-        ("response", _RESPONSE_TYPES[task]),
+        ("response", pa.list_(pa.float32()) if task is Task.EMBEDDING else pa.string()),
         ("error", ERROR_TYPE),
         ("usage", USAGE_TYPE),
         ("finish_reason", pa.string()),

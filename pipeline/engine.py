@@ -116,6 +116,11 @@ class Window:
         self.stopped: Failure | None = None
         self.crashed: BaseException | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Calls between two attempts; they hold no slot."""
+        return len(self._waiting)
+
     # -- in
 
     def submit(self, requests: Iterable[tuple[Request, Attempts]]) -> None:

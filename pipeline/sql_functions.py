@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -12,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.classic.column import _to_seq
 from pyspark.sql.utils import is_remote
 
-from pipeline.arguments import bind, not_constant
+from pipeline.arguments import MapValue, bind, not_constant
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
 from pipeline.functions import invoke, let_output_flow, place, registered
@@ -98,7 +99,17 @@ class _Builder:
             else:
                 raise not_constant(function.name, parameter.name)
         types: dict[str, str | None] = {name: str(row.dataType().simpleString()) for name, row in rows.items()}
-        return invoke(function.plan(place(), values, types), list(rows.values()), self._expression)
+        for parameter in function.parameters:
+            if parameter.takes_variant and types.get(parameter.name) == "variant":
+                rows[parameter.name] = self._builtin("to_json", rows[parameter.name])
+        call = function.plan(place(), values, types)
+        return invoke(call, list(rows.values()), self._expression, partial(self._builtin, "parse_json"))
+
+    def _builtin(self, name: str, argument: Any) -> Any:
+        """One of Spark's own functions over an expression."""
+        identifier = self._jvm.org.apache.spark.sql.catalyst.FunctionIdentifier(name)
+        registry = self._spark._jsparkSession.sessionState().functionRegistry()
+        return registry.lookupFunction(identifier, _to_seq(self._spark.sparkContext, [argument]))
 
     def _expression(self, udf: Any, arguments: Sequence[Any]) -> Any:
         judf = getattr(udf, "_judf", None) or udf._unwrapped._judf
@@ -137,6 +148,9 @@ def _to_python(value: Any) -> Any:
     if "Row" in name:
         names = value.schema().fieldNames()
         return {str(names[index]): _to_python(value.get(index)) for index in range(value.length())}
+    if ".Map" in name or "HashMap" in name:
+        pairs = value.toSeq()
+        return MapValue({str(pair._1()): _to_python(pair._2()) for pair in _items(pairs)})
     if "Seq" in name or "List" in name or "Vector" in name:
         return [_to_python(item) for item in _items(value)]
     return str(value.toString())
