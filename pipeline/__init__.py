@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.landed import landed_table
     from pipeline.report import Report
     from pipeline.run import run_job
+    from pipeline.search import SearchResult, job_of_results, nearest_rows, overlap
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
     from pipeline.sibling_columns import (
@@ -54,6 +55,7 @@ __all__ = [
     "JobStopped",
     "PipelineError",
     "Report",
+    "SearchResult",
     "SinkError",
     "SourceError",
     "SqlResult",
@@ -78,10 +80,13 @@ __all__ = [
     "audit_job",
     "embedded_endpoints",
     "job_from_mapping",
+    "job_of_results",
     "journal_report",
     "landed_table",
     "load_job",
+    "nearest_rows",
     "open_session",
+    "overlap",
     "prune_journals",
     "register",
     "run_job",
@@ -122,6 +127,7 @@ _HOMES = {
     "Watcher": "watch",
     "open_session": "session",
     "run_job": "run",
+    **dict.fromkeys(("SearchResult", "job_of_results", "nearest_rows", "overlap"), "search"),
     "SqlResult": "tables",
     "embedded_endpoints": "statements",
     "run_sql": "statements",

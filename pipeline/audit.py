@@ -6,10 +6,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipeline import plans
+from pipeline.canary import canary_totals
 from pipeline.config import JobFile
 from pipeline.errors import SourceError
 from pipeline.journal import JournalTotals, journal_totals
 from pipeline.landing import absolute
+from pipeline.prices import money
 from pipeline.sinks import open_sink
 from pipeline.spark import measure, quoted, read_source
 from pipeline.storage import open_store
@@ -43,8 +45,19 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
     audit = Audit()
     state = open_store(absolute(job.state_path))
     totals = journal_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
+    price = plans.price(job)
     _journal(audit, totals)
-    _table(audit, job, spark, totals)
+    canary = canary_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
+    if canary.sent:
+        audit.figures.append(
+            (
+                "",
+                f"{canary.sent:,} of the requests and {canary.input_tokens:,} tokens were for the texts that tell drift",
+            )
+        )
+    if price is not None:
+        audit.figures.append(("", f"cost {plans.spend_of(totals, price)}"))
+    _table(audit, job, spark, totals, canary)
     if bill is not None:
         _bill(audit, bill, totals)
     return audit
@@ -63,7 +76,7 @@ def _journal(audit: Audit, totals: JournalTotals) -> None:
         audit.differences.append(f"journal: {damage}")
 
 
-def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotals) -> None:
+def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotals, canary: JournalTotals) -> None:
     key, prefix = job.source.key, job.sink.prefix
     landed = open_sink(plans.sink_spec(job)).landed(spark)
     if landed is None:
@@ -81,21 +94,26 @@ def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotal
         F.count(F.col(f"{prefix}error")).alias("failed"),
         F.coalesce(F.sum(usage["input_tokens"]), F.lit(0)).alias("input"),
         F.coalesce(F.sum(usage["output_tokens"]), F.lit(0)).alias("output"),
+        (F.sum(f"{prefix}cost") if f"{prefix}cost" in landed.columns else F.lit(None)).alias("cost"),
     ).first()
     assert row is not None
     audit.figures.append(
         ("table", f"{row['rows']:,} rows landed: {row['rows'] - row['failed']:,} answered, {row['failed']:,} failed")
     )
-    audit.figures.append(("", f"{row['input']:,} tokens in, {row['output']:,} out"))
+    price = plans.price(job)
+    cost = f", cost {money(row['cost'], price.currency)}" if price is not None and row["cost"] is not None else ""
+    audit.figures.append(("", f"{row['input']:,} tokens in, {row['output']:,} out{cost}"))
     if key:
+        is_one_row_per_key = job.embedding.long_text != "chunk" or job.embedding.chunks == "pooled"
         distinct = landed.select(*[F.col(quoted(name)) for name in key]).distinct().count()
-        audit.compare("table: rows and distinct keys", row["rows"], distinct)
+        if is_one_row_per_key:
+            audit.compare("table: rows and distinct keys", row["rows"], distinct)
         if source_rows is not None and source_rows > distinct:
             audit.differences.append(
                 f"table: {source_rows - distinct:,} source rows have not landed; run the job again"
             )
-    audit.compare("input tokens, table and journal", row["input"], totals.input_tokens)
-    audit.compare("output tokens, table and journal", row["output"], totals.output_tokens)
+    audit.compare("input tokens, table and journal", row["input"], totals.input_tokens - canary.input_tokens)
+    audit.compare("output tokens, table and journal", row["output"], totals.output_tokens - canary.output_tokens)
     bought_again = totals.rows_answered - totals.requests_answered
     if bought_again > 0:
         audit.differences.append(f"journal: {bought_again:,} rows were answered more than once")

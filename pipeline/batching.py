@@ -1,7 +1,7 @@
 """Packs requests into the calls that carry them, by count, tokens and bytes. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.records import Batch, Request
 
@@ -15,6 +15,19 @@ class PackLimits:
     max_bytes: int | None = None
 
 
+class Split:
+    """A refused batch, asked again in halves: where both are answered as a whole, it was too large, not wrong."""
+
+    def __init__(self, rows: int) -> None:
+        self._larger_half = rows - rows // 2
+        self._answered = 0
+
+    def answered(self) -> int | None:
+        """Notes that a half was answered; after both, how many rows an endpoint takes at once."""
+        self._answered += 1
+        return self._larger_half if self._answered == 2 else None
+
+
 class Packer:
     """Continuous over any number of `add` calls; `flush` gives what is left."""
 
@@ -24,10 +37,19 @@ class Packer:
         self._tokens = 0
         self._bytes = 0
 
+    @property
+    def max_rows(self) -> int:
+        """Rows of a call at most, as configured or as learned."""
+        return self._limits.max_rows
+
+    def lower(self, max_rows: int) -> None:
+        """Packs no more than this from now on."""
+        self._limits = replace(self._limits, max_rows=min(max_rows, self._limits.max_rows))
+
     def add(self, requests: Iterable[Request]) -> list[Batch]:
         """The batches that became full, in order."""
         if self._limits.max_rows == 1:
-            return [Batch((request,)) for request in requests]
+            return [*self.flush(), *[Batch((request,)) for request in requests]]
         full: list[Batch] = []
         for request in requests:
             size = _size_bytes(request) if self._limits.max_bytes is not None else 0

@@ -10,6 +10,7 @@ import orjson
 from pipeline.engine import Tally
 from pipeline.errors import StateError
 from pipeline.storage import Store
+from pipeline.tokens import merged
 from pipeline.worker import Progress
 
 
@@ -82,7 +83,18 @@ def _document(progress: Progress) -> dict[str, object]:
 def _progress(data: bytes) -> Progress:
     fields = orjson.loads(data)
     tally = fields.pop("tally")
-    return Progress(**fields, tally=Tally(**{**tally, "errors": Counter(tally["errors"])}))
+    calibration = {script: tuple(sums) for script, sums in fields.pop("calibration").items()}
+    return Progress(**fields, calibration=calibration, tally=Tally(**{**tally, "errors": Counter(tally["errors"])}))
+
+
+def _add_vectors(total: Progress, part: Progress) -> None:
+    if not part.vector_sum:
+        return
+    if not total.vector_sum:
+        total.vector_sum, total.vectors_summed = list(part.vector_sum), part.vectors_summed
+    elif len(total.vector_sum) == len(part.vector_sum):
+        total.vector_sum = [ours + theirs for ours, theirs in zip(total.vector_sum, part.vector_sum, strict=True)]
+        total.vectors_summed += part.vectors_summed
 
 
 def added(parts: Iterable[Progress]) -> Progress:
@@ -94,6 +106,8 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.rows_failed += part.rows_failed
         total.rows_replayed += part.rows_replayed
         total.rows_not_attempted += part.rows_not_attempted
+        total.rows_broken += part.rows_broken
+        _add_vectors(total, part)
         total.journal_damage += part.journal_damage
         total.in_flight += 0 if part.is_finished else part.in_flight
         total.tally.sent += part.tally.sent
@@ -103,6 +117,7 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.tally.input_tokens += part.tally.input_tokens
         total.tally.output_tokens += part.tally.output_tokens
         total.tally.errors.update(part.tally.errors)
+        total.calibration = merged(total.calibration, part.calibration)
         if part.stopped and not total.stopped:
             total.stopped, total.stopped_code = part.stopped, part.stopped_code
         total.is_finished &= part.is_finished

@@ -1,13 +1,15 @@
 """The columns that a job adds to its source, and the conversion of outcomes to Arrow. Pure."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.prices import Price
 from pipeline.records import Outcome, Task
+from pipeline.vector_types import ARROW_TYPES, SCALED, VectorType, to_column
 
 ERROR_TYPE = pa.struct(
     [
@@ -19,33 +21,76 @@ ERROR_TYPE = pa.struct(
 )
 USAGE_FIELDS = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
 USAGE_TYPE = pa.struct([pa.field(name, pa.int64()) for name in USAGE_FIELDS])
-_EMBEDDING_ONLY = frozenset({"norm", "is_normalized"})
+# Columns that a table may lack because it was made before they were: such a table keeps its shape, or is widened.
+LATER_COLUMNS = ("cost",)
 
 
-def result_schema(task: Task, prefix: str = "") -> pa.Schema:
-    """What is added to the source columns, in order; `norm` and `is_normalized` only for embeddings."""
-    fields = [
-        ("response", pa.list_(pa.float32()) if task is Task.EMBEDDING else pa.string()),
-        ("error", ERROR_TYPE),
-        ("usage", USAGE_TYPE),
-        ("finish_reason", pa.string()),
-        ("model", pa.string()),
-        ("norm", pa.float32()),
-        ("is_normalized", pa.bool_()),
-        ("attempts", pa.int32()),
-        ("latency_ms", pa.float32()),
-        ("request_id", pa.string()),
-        ("run_id", pa.string()),
-        ("completed_at", pa.timestamp("us", tz="UTC")),
-    ]
-    if task is not Task.EMBEDDING:
-        fields = [(name, kind) for name, kind in fields if name not in _EMBEDDING_ONLY]
-    return pa.schema([pa.field(prefix + name, kind) for name, kind in fields])
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Which part of a row's text an outcome is about; the whole, unless the text was too long."""
+
+    index: int = 0
+    text: str | None = None
+    count: int = 1
+    is_truncated: bool = False
 
 
-def check_collisions(source_columns: Sequence[str], task: Task, prefix: str) -> None:
+WHOLE = TextPart()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultShape:
+    """What decides which columns a job adds. All but task and prefix are for embeddings."""
+
+    task: Task
+    prefix: str = ""
+    vectors: VectorType = "float"
+    long_text: Literal["error", "truncate", "chunk"] = "error"
+    is_pooled: bool = False
+
+    def _special(self) -> dict[str, bool]:
+        """The columns that only some jobs have."""
+        is_embedding = self.task is Task.EMBEDDING
+        is_chunked = is_embedding and self.long_text == "chunk"
+        return {
+            "scale": is_embedding and self.vectors in SCALED,
+            "norm": is_embedding,
+            "is_normalized": is_embedding,
+            "is_truncated": is_embedding and self.long_text == "truncate",
+            "chunk_index": is_chunked and not self.is_pooled,
+            "chunk_text": is_chunked and not self.is_pooled,
+            "chunk_count": is_chunked,
+        }
+
+    def schema(self) -> pa.Schema:
+        """What is added to the source columns, in order."""
+        fields = [
+            ("response", ARROW_TYPES[self.vectors] if self.task is Task.EMBEDDING else pa.string()),
+            ("scale", pa.float32()),
+            ("error", ERROR_TYPE),
+            ("usage", USAGE_TYPE),
+            ("cost", pa.float64()),
+            ("finish_reason", pa.string()),
+            ("model", pa.string()),
+            ("norm", pa.float32()),
+            ("is_normalized", pa.bool_()),
+            ("is_truncated", pa.bool_()),
+            ("chunk_index", pa.int32()),
+            ("chunk_text", pa.string()),
+            ("chunk_count", pa.int32()),
+            ("attempts", pa.int32()),
+            ("latency_ms", pa.float32()),
+            ("request_id", pa.string()),
+            ("run_id", pa.string()),
+            ("completed_at", pa.timestamp("us", tz="UTC")),
+        ]
+        special = self._special()
+        return pa.schema([pa.field(self.prefix + name, kind) for name, kind in fields if special.get(name, True)])
+
+
+def check_collisions(source_columns: Sequence[str], shape: ResultShape) -> None:
     """Raises ConfigError where a source column has the name of a result column (Spark ignores case)."""
-    added = {name.lower() for name in result_schema(task, prefix).names}
+    added = {name.lower() for name in shape.schema().names}
     taken = [name for name in source_columns if name.lower() in added]
     if taken:
         raise ConfigError(
@@ -54,39 +99,49 @@ def check_collisions(source_columns: Sequence[str], task: Task, prefix: str) -> 
         )
 
 
-def to_arrow(outcomes: Sequence[Outcome], task: Task, run_id: str, prefix: str = "") -> pa.RecordBatch:
-    """One row per outcome, in order, with the columns of `result_schema`."""
-    values: dict[str, Any] = {
-        "response": _vectors(outcomes)
-        if task is Task.EMBEDDING
-        else pa.array([o.response for o in outcomes], pa.string()),
-        "error": _errors(outcomes),
-        "usage": _usage(outcomes),
-        "finish_reason": pa.array([o.finish_reason for o in outcomes], pa.string()),
-        "model": pa.array([o.model for o in outcomes], pa.string()),
-        "attempts": pa.array([o.attempts for o in outcomes], pa.int32()),
-        "latency_ms": pa.array([o.latency_ms for o in outcomes], pa.float32()),
-        "request_id": pa.array([o.request_id for o in outcomes], pa.string()),
-        "run_id": pa.array([run_id] * len(outcomes), pa.string()),
-        "completed_at": pa.array([int(o.completed_at_s * 1e6) for o in outcomes], pa.timestamp("us", tz="UTC")),
+def to_arrow(
+    outcomes: Sequence[Outcome],
+    shape: ResultShape,
+    run_id: str,
+    parts: Sequence[TextPart] | None = None,
+    price: Price | None = None,
+) -> pa.RecordBatch:
+    """One row per outcome, in order, with the columns of the shape; `parts` where texts can be too long.
+
+    `cost` is null without a price.
+    """
+    parts = [WHOLE] * len(outcomes) if parts is None else parts
+    if shape.task is Task.EMBEDDING:
+        response, scale = to_column([o.response for o in outcomes], shape.vectors)
+    else:
+        response, scale = pa.array([o.response for o in outcomes], pa.string()), None
+    values: dict[str, Callable[[], Any]] = {
+        "response": lambda: response,
+        "scale": lambda: scale,
+        "error": lambda: _errors(outcomes),
+        "usage": lambda: _usage(outcomes),
+        "cost": lambda: (
+            pa.nulls(len(outcomes), pa.float64())
+            if price is None
+            else pa.array([price.cost(o.usage) for o in outcomes], pa.float64())
+        ),
+        "finish_reason": lambda: pa.array([o.finish_reason for o in outcomes], pa.string()),
+        "model": lambda: pa.array([o.model for o in outcomes], pa.string()),
+        "norm": lambda: pa.array([o.norm for o in outcomes], pa.float32()),
+        "is_normalized": lambda: pa.array([o.is_normalized for o in outcomes], pa.bool_()),
+        "is_truncated": lambda: pa.array([part.is_truncated for part in parts], pa.bool_()),
+        "chunk_index": lambda: pa.array([part.index for part in parts], pa.int32()),
+        "chunk_text": lambda: pa.array([part.text for part in parts], pa.string()),
+        "chunk_count": lambda: pa.array([part.count for part in parts], pa.int32()),
+        "attempts": lambda: pa.array([o.attempts for o in outcomes], pa.int32()),
+        "latency_ms": lambda: pa.array([o.latency_ms for o in outcomes], pa.float32()),
+        "request_id": lambda: pa.array([o.request_id for o in outcomes], pa.string()),
+        "run_id": lambda: pa.array([run_id] * len(outcomes), pa.string()),
+        "completed_at": lambda: pa.array([int(o.completed_at_s * 1e6) for o in outcomes], pa.timestamp("us", tz="UTC")),
     }
-    if task is Task.EMBEDDING:
-        values["norm"] = pa.array([o.norm for o in outcomes], pa.float32())
-        values["is_normalized"] = pa.array([o.is_normalized for o in outcomes], pa.bool_())
-    schema = result_schema(task, prefix)
-    return pa.RecordBatch.from_arrays([values[name.removeprefix(prefix)] for name in schema.names], schema=schema)
-
-
-def _vectors(outcomes: Sequence[Outcome]) -> Any:
-    """A list column straight from float32 buffers: no Python object per float."""
-    vectors = [o.response for o in outcomes]
-    lengths = np.fromiter((0 if v is None else len(v) for v in vectors), dtype=np.int32, count=len(vectors))
-    offsets = np.zeros(len(vectors) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    present = [v for v in vectors if v is not None]
-    floats = np.concatenate(present) if present else np.empty(0, dtype=np.float32)
-    mask = pa.array([v is None for v in vectors], pa.bool_()) if len(present) < len(vectors) else None
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(floats, pa.float32()), mask=mask)
+    schema = shape.schema()
+    arrays = [values[name.removeprefix(shape.prefix)]() for name in schema.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _errors(outcomes: Sequence[Outcome]) -> Any:
@@ -110,7 +165,7 @@ def _usage(outcomes: Sequence[Outcome]) -> Any:
 
 
 def spark_ddl(schema: pa.Schema) -> str:
-    """The Spark DDL of `result_schema`, for `mapInArrow`."""
+    """The Spark DDL of a shape's schema."""
     return ", ".join(f"`{field.name}` {_ddl(field.type)}" for field in schema)
 
 
@@ -128,4 +183,5 @@ def _ddl(kind: pa.DataType) -> str:
         pa.int32(): "int",
         pa.int64(): "bigint",
         pa.bool_(): "boolean",
+        pa.binary(): "binary",
     }[kind]

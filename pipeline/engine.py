@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.batching import Packer, PackLimits
+from pipeline.batching import Packer, PackLimits, Split
 from pipeline.endpoints import Endpoint
 from pipeline.errors import (
     ConnectFailed,
@@ -78,6 +78,7 @@ class _Call:
     batch: Batch
     attempts: Attempts
     wait_s: float | None = None  # until the next attempt, after a failure that may pass
+    split: Split | None = None  # the refused batch that it is a half of
 
 
 class Window:
@@ -180,6 +181,11 @@ class Window:
     def _pump(self) -> None:
         while self._ready and self.in_flight < self._settings.in_flight:
             call = self._ready.popleft()
+            if (
+                len(call.batch) > self._packer.max_rows and not call.attempts.sent
+            ):  # packed before the endpoint refused as many
+                self._halve(call)
+                continue
             self.in_flight += 1
             task = self._loop.create_task(self._run(call))
             self._tasks.add(task)
@@ -259,6 +265,8 @@ class Window:
 
     def _finish(self, call: _Call, outcomes: list[Outcome], latency_ms: float) -> None:
         now_s = self._clock()
+        if call.split is not None and (max_rows := call.split.answered()) is not None:
+            self._packer.lower(max_rows)
         attempts = call.attempts.sent + 1
         stamped = [o.with_timing(attempts=attempts, latency_ms=latency_ms, completed_at_s=now_s) for o in outcomes]
         for outcome in stamped:
@@ -279,7 +287,7 @@ class Window:
             self._abandon(call.batch.requests)
         elif failure.verdict is Verdict.SPLIT and len(call.batch) > 1:
             # only one of them may be bad: halves go first, so that a refusal costs O(log n) calls and no second wait
-            self._ready.extendleft(_Call(half, Attempts()) for half in reversed(call.batch.halves()))
+            self._halve(call)
             if self.stopped is not None:
                 self._abandon_ready()
         elif failure.verdict is Verdict.RETRY and self.stopped is None:
@@ -294,6 +302,10 @@ class Window:
             self._abandon(call.batch.requests)
         else:
             self._reject(call, failure)
+
+    def _halve(self, call: _Call) -> None:
+        split = Split(len(call.batch))
+        self._ready.extendleft(_Call(half, Attempts(), split=split) for half in reversed(call.batch.halves()))
 
     def _again(self, call: _Call) -> None:
         del self._waiting[call]

@@ -18,8 +18,9 @@ RUNS_SCHEMA = (
     "fingerprint string, source string, sink string, started_at timestamp, duration_s double, calling_s double, "
     "rows_source bigint, rows_skipped bigint, rows_landed bigint, rows_failed bigint, rows_replayed bigint, "
     "rows_not_attempted bigint, requests_sent bigint, requests_answered bigint, requests_unknown bigint, "
-    "input_tokens bigint, output_tokens bigint, errors map<string,bigint>, "
-    "norms struct<vectors:bigint,dimensions:int,mean:double,lowest:double,highest:double,share_normalized:double>, "
+    "input_tokens bigint, output_tokens bigint, cost double, cost_unknown double, currency string, errors map<string,bigint>, "
+    "norms struct<vectors:bigint,dimensions:int,mean:double,lowest:double,highest:double,share_normalized:double,"
+    "p1:double,p99:double,mean_vector:double>, "
     "stopped string, versions map<string,string>"
 )
 
@@ -49,7 +50,7 @@ def read_back(spark: SparkSession, sink: Sink, job: JobFile, report: Report) -> 
     report.errors = {name: rows for name, rows in counts.items() if name is not None}
     report.rows_failed = sum(report.errors.values())
     if job.request.task is Task.EMBEDDING:
-        report.norms = _norms(mine, prefix)
+        report.norms = _norms(mine, prefix, report)
 
 
 def record_run(spark: SparkSession, job: JobFile, report: Report, sequence: int) -> None:
@@ -57,6 +58,9 @@ def record_run(spark: SparkSession, job: JobFile, report: Report, sequence: int)
     spec = runs_spec(job)
     row = {
         **{name: getattr(report, name, None) for name in _runs_columns()},
+        "cost": report.spend.cost if report.spend is not None else None,
+        "cost_unknown": report.spend.unknown if report.spend is not None else None,
+        "currency": report.spend.currency if report.spend is not None else None,
         "sequence": sequence,
         "started_at": datetime.fromtimestamp(report.started_at_s, UTC),
         "norms": None if report.norms is None else _norms_row(report.norms),
@@ -71,20 +75,22 @@ def record_run(spark: SparkSession, job: JobFile, report: Report, sequence: int)
 def runs_spec(job: JobFile) -> SinkSpec:
     """The runs table: the name or path of the results with `_runs`."""
     path = f"{job.sink.path.rstrip('/')}_runs" if job.sink.path else None
-    return SinkSpec(job.sink.format, path=path, table=f"{job.sink.table}_runs" if job.sink.table else None)
+    table = f"{job.sink.table}_runs" if job.sink.table else None
+    return SinkSpec(job.sink.format, path=path, table=table, later=("cost", "cost_unknown", "currency"))
 
 
 def _runs_columns() -> list[str]:
     return [part.strip().split(" ")[0] for part in RUNS_SCHEMA.split(", ")]
 
 
-def _norms(mine: DataFrame, prefix: str) -> NormStatistics | None:
-    norm, response = F.col(f"{prefix}norm"), F.col(f"{prefix}response")
+def _norms(mine: DataFrame, prefix: str, report: Report) -> NormStatistics | None:
+    """From the columns beside the vectors: reading those back would take longer than landing them did."""
+    norm = F.col(f"{prefix}norm")
     row: Any = (
-        mine.where(response.isNotNull())
+        mine.where(F.col(f"{prefix}error").isNull())
         .agg(
             F.count("*").alias("vectors"),
-            F.max(F.size(response)).alias("dimensions"),
+            F.percentile_approx(norm, [0.01, 0.99], 10_000).alias("percentiles"),
             F.avg(norm).alias("mean"),
             F.min(norm).alias("lowest"),
             F.max(norm).alias("highest"),
@@ -95,7 +101,15 @@ def _norms(mine: DataFrame, prefix: str) -> NormStatistics | None:
     if row is None or not row["vectors"] or row["mean"] is None:
         return None
     return NormStatistics(
-        int(row["vectors"]), int(row["dimensions"]), row["mean"], row["lowest"], row["highest"], row["share"] or 0.0
+        int(row["vectors"]),
+        len(report.vector_sum) or None,
+        row["mean"],
+        row["lowest"],
+        row["highest"],
+        row["share"] or 0.0,
+        p1=row["percentiles"][0],
+        p99=row["percentiles"][1],
+        mean_vector=report.mean_vector_norm,
     )
 
 

@@ -9,17 +9,22 @@ from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from pipeline import plans
 from pipeline.board import Board
+from pipeline.calibrations import add_calibration, load_calibration
+from pipeline.canary import DriftGate
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
+from pipeline.part_files import PartWriter
 from pipeline.pending import Pending, RetryErrors
 from pipeline.prompts import prompt_columns
+from pipeline.records import Task
 from pipeline.report import Report
-from pipeline.sinks import RunKey, Sink
-from pipeline.spark import answered, bucket_count, bucketed, first_line, slots
+from pipeline.sinks import Mode, RunKey, Sink
+from pipeline.spark import answered, bucket_count, bucketed, first_line, is_plain, slots, written
 from pipeline.storage import Store
 from pipeline.task import BucketTask
 
@@ -42,6 +47,7 @@ class Opened:
     journal: str  # name of the journal: the fingerprint, or that of a fresh start
     watch: Watch
     retry_errors: RetryErrors | None = None
+    gate: DriftGate | None = None
 
 
 def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands_whole: bool = False) -> None:
@@ -59,21 +65,25 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
             "which sends one call at a time; use fewer cores, or a new [state] path"
         )
     plan = plans.worker_plan(job, opened.base_url, key.run_id, workers)
+    endpoint = f"{job.endpoint.api}/{job.endpoint.name}"
+    plan = replace(plan, calibration=load_calibration(opened.state, endpoint))
     if opened.retry_errors is not None:
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
         plan = replace(plan, on_unfinished="raise")
+    if opened.gate is not None and (refusal := opened.gate.refusal(plan)) is not None:
+        report.status, report.stopped = "failed", refusal
+        return
     board = Board(opened.state, key.run_id)
     board.clear()
     task = BucketTask(plan, opened.state_path, opened.journal, job.state.fsync)
     names = prompt_columns(plan.prompt)
-    frame = answered(
-        bucketed(pending.frame, names, buckets), task, pending.frame.schema, job.request.task, job.sink.prefix
-    )
+    rows = bucketed(pending.frame, names, buckets)
+    results = plans.result_struct(pending.frame.schema, job)
     calling_since_s = time.time()
     try:
         with opened.watch(board, pending.rows):
-            opened.sink.land(spark, frame, pending.mode, key)
+            _land_rows(opened, key, pending.mode, rows, task, results)
         has_landed = True
     except (
         PySparkException,
@@ -84,11 +94,13 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
+    add_calibration(opened.state, endpoint, total.calibration)
     if total.journal_damage:
         report.notes.append(
             f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
             "python -m jobs.journal shows where"
         )
+    report.add_vectors(total.vector_sum, total.vectors_summed)
     report.rows_replayed += total.rows_replayed
     report.rows_not_attempted += total.rows_not_attempted
     if total.stopped:
@@ -98,6 +110,24 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         )
     is_partial = bool(total.rows_not_attempted or total.stopped)
     report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+
+
+def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: BucketTask, results: StructType) -> None:
+    """The action that calls. Vectors are written by the tasks themselves where sink and types allow it."""
+    spark, sink, prefix = opened.spark, opened.sink, opened.job.sink.prefix
+    stage = None
+    if opened.job.request.task is Task.EMBEDDING and is_plain(results) and not sink.has_landed(spark, key):
+        stage = sink.open_stage(spark, results, mode, key)
+    if stage is None:
+        sink.land(spark, answered(rows, task, results), mode, key)
+        return
+    kept = StructType([field for field in results.fields if field.name not in stage.left_out])
+    writer = PartWriter(task, stage.folder, kept.json(), f"{prefix}response", stage.left_out)
+    files = [row["file"] for row in written(rows, writer).collect()]
+    if not files:  # no row was finished: Spark writes an empty table with its columns
+        sink.land(spark, spark.createDataFrame([], results), mode, key)
+        return
+    sink.publish(spark, stage.folder, files, mode, key)
 
 
 def absolute(path: str) -> str:

@@ -95,6 +95,10 @@ def _same_key(source: DataFrame, keys: DataFrame, key: tuple[str, ...]) -> Colum
 
 
 def _require_key_and_delta(job: JobFile, option: str) -> None:
+    if job.embedding.long_text == "chunk" and job.embedding.chunks == "rows":
+        raise ConfigError(
+            f'{option} replaces rows by key, and a key has a row per part here: [embedding] chunks = "rows"'
+        )
     if not job.source.key or job.sink.format != "delta":
         raise ConfigError(f'{option} replaces rows by key: it needs [source] key and [sink] format = "delta"')
 

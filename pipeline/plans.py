@@ -8,18 +8,18 @@ from collections.abc import Iterator
 import orjson
 from pyspark.sql.types import StructType
 
-from pipeline import columns, prompts
-from pipeline.batching import PackLimits
-from pipeline.config import EMBEDDED, JobFile
+from pipeline import columns, embedding_plans, prompts
+from pipeline.config import EMBEDDED, LOCAL, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
-from pipeline.journal import Lease
+from pipeline.journal import JournalTotals, Lease
+from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.runs import RunRecord
-from pipeline.settings import credentials_of, embedding_contract, retry_settings, transport_spec
+from pipeline.settings import credentials_of, retry_settings, transport_spec
 from pipeline.sinks import SinkSpec
 from pipeline.spark import SourceSpec
 from pipeline.storage import Store
@@ -50,6 +50,7 @@ def sink_spec(job: JobFile, state_path: str = "") -> SinkSpec:
         table=job.sink.table,
         key=job.source.key,
         run_column=f"{job.sink.prefix}run_id",
+        later=tuple(job.sink.prefix + name for name in columns.LATER_COLUMNS),
         stage_path=f"{state_path}/stage",
     )
 
@@ -67,6 +68,8 @@ def prompt_spec(job: JobFile) -> PromptSpec:
         messages_column=request.messages,
         identity={"api": job.endpoint.api, "name": job.endpoint.name, "parameters": dict(request.parameters)},
         max_request_bytes=job.limits.max_request_bytes,
+        instruction=embedding_plans.instruction(job),
+        long_texts=embedding_plans.long_texts(job),
     )
 
 
@@ -77,7 +80,7 @@ def fingerprint(job: JobFile) -> str:
 
 def result_struct(source: StructType, job: JobFile) -> StructType:
     """The columns of the results table."""
-    added = StructType.fromDDL(columns.spark_ddl(columns.result_schema(job.request.task, job.sink.prefix)))
+    added = StructType.fromDDL(columns.spark_ddl(embedding_plans.result_shape(job).schema()))
     return StructType([*source.fields, *added.fields])
 
 
@@ -85,8 +88,6 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
     """What travels. Limits are the job's: each worker has its share."""
     share = max(1, job.limits.in_flight // workers)
     endpoint = job.endpoint
-    is_embedding = job.request.task is Task.EMBEDDING
-    pack = PackLimits(job.batch_rows, job.limits.max_batch_tokens, job.batch_bytes) if is_embedding else PackLimits()
     return Plan(
         prompt=prompt_spec(job),
         endpoint=EndpointSpec(
@@ -95,21 +96,45 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
             endpoint.api,
             base_url,
             dict(job.request.parameters),
-            embedding_contract(job.embedding) if is_embedding else None,
+            embedding_plans.contract(job),
         ),
         window=WindowSettings(
             in_flight=share,
-            pack=pack,
+            pack=embedding_plans.pack_limits(job),
             retry=retry_settings(job.retry),
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
-        transport_kind=endpoint.transport,
+        transport_kind="local" if endpoint.base_url == LOCAL else endpoint.transport,
         transport=transport_spec(endpoint, in_flight=share, response_bytes=job.response_bytes),
         credentials=credentials_of(endpoint.auth),
         retry_failed=job.retry.retry_failed,
         run_id=run_id,
         prefix=job.sink.prefix,
+        vectors=job.embedding.type,
+        max_error_ratio=job.embedding.max_error_ratio,
+        price=price(job),
+    )
+
+
+def price(job: JobFile) -> Price | None:
+    """What the endpoint's tokens cost, by the job's price file and the shipped one. Raises ConfigError."""
+    return price_of(job.endpoint.name, load_prices(job.budget.prices))
+
+
+def spend_of(totals: JournalTotals, price: Price) -> Expense:
+    """What the exchanges behind these sums have cost."""
+    cost = price.of_tokens(totals.input_tokens, totals.output_tokens, totals.cached_input_tokens)
+    most = totals.most_input_tokens, totals.most_output_tokens
+    unknown = totals.unknown * price.of_tokens(*most) if any(most) or not totals.unknown else None
+    return Expense(cost, unknown, price.currency)
+
+
+def unpriced(job: JobFile) -> str:
+    """Says once that nothing will have a cost, and what to do."""
+    return (
+        f"no price is known for {job.endpoint.name}, so cost stays empty; "
+        "[budget] prices names a file with yours (pipeline/prices.toml shows how)"
     )
 
 

@@ -1,8 +1,9 @@
 """From a row to the question it asks: Jinja2, sandboxed and strict; and the identity of that question. Pure."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jinja2
@@ -13,8 +14,10 @@ import orjson
 
 from pipeline.errors import ConfigError, ErrorCode
 from pipeline.identity import Identifier, canonical
+from pipeline.long_texts import LongTexts, chunks, cut
 from pipeline.messages import Messages, checked_messages
 from pipeline.records import Request, RowError, Task
+from pipeline.tokens import Estimator, estimate_tokens
 
 # What a template can raise over the values of a row.
 _UNRENDERABLE = (
@@ -41,6 +44,8 @@ class PromptSpec:
     messages_column: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     max_request_bytes: int = 4_000_000
+    instruction: str = ""  # put before each text to embed
+    long_texts: LongTexts = field(default_factory=LongTexts)
 
 
 def prompt_columns(spec: PromptSpec) -> tuple[str, ...]:
@@ -59,8 +64,9 @@ def prompt_columns(spec: PromptSpec) -> tuple[str, ...]:
 
 def fingerprint(spec: PromptSpec) -> str:
     """SHA-256, hex, of everything in the job that changes an answer; jobs with equal fingerprints share a journal."""
+    instruction = (spec.instruction,) if spec.instruction else ()
     return hashlib.sha256(
-        canonical(spec.task, spec.identity, spec.template, spec.system, spec.messages_column)
+        canonical(spec.task, spec.identity, spec.template, spec.system, spec.messages_column, *instruction)
     ).hexdigest()
 
 
@@ -110,12 +116,14 @@ class TextTemplate:
 class Renderer:
     """Compiled once per worker; `render` is called for every row."""
 
-    def __init__(self, spec: PromptSpec) -> None:
+    def __init__(self, spec: PromptSpec, estimator: Estimator | None = None) -> None:
         self._spec = spec
         self._template = _compiled(spec.template) if spec.template is not None else None
         self._system = _compiled(spec.system) if spec.system is not None else None
         self._columns = prompt_columns(spec)
-        self._identify = Identifier(canonical(spec.task, spec.identity), spec.max_request_bytes)
+        common = canonical(spec.task, spec.identity)
+        self._identify = Identifier(common, spec.max_request_bytes, estimator)
+        self._identify_whole = Identifier(common, sys.maxsize, estimator)  # of texts that never travel as one
 
     def render(self, row: Mapping[str, Any]) -> Request | RowError:
         """The row's request, or why it has none. A row whose prompt columns are all null or blank asks nothing."""
@@ -132,7 +140,32 @@ class Renderer:
         text = self._template.render(values)
         if not text.strip():
             return RowError(ErrorCode.EMPTY_INPUT, "the rendered text is blank")
-        return self._identify.of_text(text)
+        text = self._spec.instruction + text
+        long_texts = self._spec.long_texts
+        if not long_texts.is_long(text):
+            return self._identify.of_text(text)
+        assert long_texts.max_tokens is not None
+        if long_texts.policy == "error":
+            return RowError(
+                ErrorCode.INPUT_TOO_LARGE,
+                f"about {estimate_tokens(text):,} tokens; [embedding] max_text_tokens is {long_texts.max_tokens:,}, and "
+                'long_text = "truncate" or "chunk" would embed it',
+            )
+        if long_texts.policy == "truncate":
+            request = self._identify.of_text(cut(text, long_texts.max_tokens))
+        else:
+            request = self._identify_whole.of_text(text)
+        return request if isinstance(request, RowError) else replace(request, is_long=True)
+
+    def parts(self, request: Request) -> list[tuple[str, Request]]:
+        """What a long text is asked in: each part without the instruction, and its request."""
+        assert request.text is not None
+        assert self._spec.long_texts.max_tokens is not None
+        instruction, long_texts = self._spec.instruction, self._spec.long_texts
+        room = self._spec.long_texts.max_tokens - (estimate_tokens(instruction) if instruction else 0)
+        texts = chunks(request.text[len(instruction) :], max(1, room), long_texts.overlap_tokens)
+        requests = [(text, self._identify_whole.of_text(instruction + text)) for text in texts]
+        return [(text, request) for text, request in requests if isinstance(request, Request)]
 
     def _chat(self, values: Mapping[str, Any]) -> Request | RowError:
         system = self._system.render(values) if self._system is not None else None

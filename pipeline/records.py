@@ -1,8 +1,9 @@
 """The values that travel between the modules: frozen, picklable, without behaviour beyond their own arithmetic. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import RETRYABLE_CODES, ErrorCode, Verdict
@@ -28,6 +29,7 @@ class Request:
     messages: tuple[Mapping[str, Any], ...] | None = None
     text: str | None = None
     input_tokens: int = 0  # estimate
+    is_long: bool = False  # its text exceeds the limit: it was cut, or is to be asked in parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,18 @@ class HttpRequest:
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class HttpResponse(NamedTuple):
     """A whole answer. Header names are lower case."""
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens as the endpoint reported them; None where it did not say. `input_tokens` include cached ones."""
 
     input_tokens: int | None = None
@@ -112,8 +115,8 @@ class RowError:
 class Outcome(NamedTuple):
     """The answer to one request: a response or an error, never both.
 
-    `response` is text for chat and a float32 vector, shape (dimensions,), for embeddings. A tuple, since two are made
-    for every row and a frozen dataclass takes five times as long.
+    `response` is text for chat and a float32 vector, shape (dimensions,), for embeddings. A tuple like the others that
+    are made for every row: a frozen dataclass takes two to five times as long.
     """
 
     request_id: str
@@ -140,8 +143,7 @@ class Outcome(NamedTuple):
         return self._replace(usage=usage)
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One HTTP exchange as journaled: answered, refused, failed or of unknown outcome."""
 
     request_ids: tuple[str, ...]  # in the order of the batch

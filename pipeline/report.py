@@ -1,9 +1,12 @@
 """What a person is told about a run: the report as values and as text."""
 
+import math
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
+
+from pipeline.prices import Expense
 
 RunStatus = Literal["landed", "partial", "failed", "already_landed", "nothing_to_do"]
 
@@ -18,6 +21,9 @@ class NormStatistics:
     lowest: float
     highest: float
     share_normalized: float
+    p1: float | None = None
+    p99: float | None = None
+    mean_vector: float | None = None  # norm of the mean of all vectors: near 1 where they all point the same way
 
 
 @dataclass(slots=True)
@@ -45,6 +51,7 @@ class Report:
     requests_unknown: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    spend: Expense | None = None  # where the model has a price
     errors: dict[str, int] = field(default_factory=dict)
     norms: NormStatistics | None = None
     started_at_s: float = 0.0
@@ -53,12 +60,29 @@ class Report:
     stopped: str = ""
     stopped_code: str = ""
     notes: list[str] = field(default_factory=list)
+    vector_sum: list[float] = field(default_factory=list)  # of the vectors that landed
+    vectors_summed: int = 0
     run_ids: list[str] = field(default_factory=list)  # of the batches, where the source is a stream
 
     @property
     def rows_per_s(self) -> float:
         """Landed rows by the time that calling and landing took."""
         return self.rows_landed / self.calling_s if self.calling_s else 0.0
+
+    def add_vectors(self, vector_sum: list[float], count: int) -> None:
+        """Adds the sum of vectors of one landing; those of another length are left out."""
+        if not self.vector_sum:
+            self.vector_sum, self.vectors_summed = list(vector_sum), count
+        elif len(vector_sum) == len(self.vector_sum):
+            self.vector_sum = [ours + theirs for ours, theirs in zip(self.vector_sum, vector_sum, strict=True)]
+            self.vectors_summed += count
+
+    @property
+    def mean_vector_norm(self) -> float | None:
+        """Length of the mean of the vectors that landed."""
+        if not self.vectors_summed:
+            return None
+        return math.hypot(*self.vector_sum) / self.vectors_summed
 
     def lines(self) -> list[tuple[str, str]]:
         """The summary as (label, value), in reading order."""
@@ -78,6 +102,8 @@ class Report:
                 ("requests", f"{self.requests_sent:,} sent, {self.requests_answered:,} answered{unknown}{replayed}")
             )
             lines.append(("tokens", f"{self.input_tokens:,} in, {self.output_tokens:,} out"))
+            if self.spend is not None:
+                lines.append(("cost", str(self.spend)))
             lines.append(
                 ("speed", f"{self.rows_per_s:,.0f} rows/s over {self.calling_s:.1f} s ({self.duration_s:.1f} s in all)")
             )
@@ -86,7 +112,7 @@ class Report:
                 (
                     "norms",
                     f"mean {self.norms.mean:.4f}, {self.norms.lowest:.4f} to {self.norms.highest:.4f}; "
-                    f"{self.norms.share_normalized:.1%} normalised; {self.norms.dimensions} dimensions",
+                    f"{self.norms.share_normalized:.1%} normalised; {self.norms.dimensions} dimensions{_more(self.norms)}",
                 )
             )
         lines.extend(
@@ -96,6 +122,13 @@ class Report:
         lines.append(("state", self.state))
         lines.extend(("note", note) for note in self.notes)
         return lines
+
+
+def _more(norms: NormStatistics) -> str:
+    percentiles = f"; p1 {norms.p1:.4f}, p99 {norms.p99:.4f}" if norms.p1 is not None and norms.p99 is not None else ""
+    return percentiles + (
+        f"; the mean vector's norm is {norms.mean_vector:.4f}" if norms.mean_vector is not None else ""
+    )
 
 
 def versions() -> dict[str, str]:

@@ -7,20 +7,24 @@ from contextlib import ExitStack
 
 from pyspark.sql import SparkSession
 
-from pipeline import columns, landed, plans, stream
+from pipeline import columns, embedding_plans, landed, plans, stream
 from pipeline.board import Board
-from pipeline.config import EMBEDDED, JobFile
+from pipeline.canary import DriftGate
+from pipeline.config import JobFile
 from pipeline.guard import guard
-from pipeline.journal import journal_totals
+from pipeline.journal import journal_spend
 from pipeline.landing import Opened, Watch, absolute, land
 from pipeline.pending import RetryErrors, pending_rows
+from pipeline.prices import Price
 from pipeline.prompts import prompt_columns
+from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.runs import RunBook, RunRecord, Status
-from pipeline.simulator import SimulatorProcess
+from pipeline.search import note_job
+from pipeline.servers import served
 from pipeline.sinks import RunKey, open_sink
 from pipeline.spark import read_source, require_columns
-from pipeline.storage import open_store
+from pipeline.storage import Store, open_store
 
 _BOOKED: dict[str, Status] = {"landed": "landed", "partial": "partial", "nothing_to_do": "abandoned"}
 
@@ -50,21 +54,25 @@ def run_job(
     report = Report(
         job.job.name, run_id or "", mode=job.job.mode, task=str(job.request.task), started_at_s=started_at_s
     )
-    report.notes.extend([*job.warnings, *guard(spark)])
+    report.notes.extend([*job.warnings, *embedding_plans.notes(job), *guard(spark)])
+    price = plans.price(job)
+    if price is None:
+        report.notes.append(plans.unpriced(job))
     with ExitStack() as stack:
-        base_url = stack.enter_context(_base_url(job))
+        base_url = stack.enter_context(served(job))
         state_path = absolute(job.state_path)
         state = open_store(state_path)
         prompt = plans.prompt_spec(job)
         sink = open_sink(plans.sink_spec(job, state_path=state_path))
         source = read_source(spark, plans.source_spec(job))
         require_columns(source, prompt_columns(prompt), "[request] prompt")
-        columns.check_collisions(source.columns, job.request.task, job.sink.prefix)
+        columns.check_collisions(source.columns, embedding_plans.result_shape(job))
         sink.prepare(spark, plans.result_struct(source.schema, job), job.job.mode)
 
         stack.enter_context(plans.job_lease(state, run_id))
+        if job.request.task is Task.EMBEDDING:
+            note_job(state, job)
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=fresh)
-        opened = Opened(job, spark, base_url, state, state_path, sink, journal, watch, retry_errors)
         book = RunBook(state)
         before = book.records()
         record = book.begin(run_id, journal, lambda other: sink.has_landed(spark, run_key(job, other)))
@@ -73,6 +81,8 @@ def run_job(
             report.status = "already_landed"
             report.notes.append(f"run {record.run_id} has landed before; nothing was read or sent")
             return report
+        gate = _gate(job, state, record, book.records())
+        opened = Opened(job, spark, base_url, state, state_path, sink, journal, watch, retry_errors, gate)
         if job.source.trigger is not None:
             stream.land_batches(opened, report, run_id=record.run_id)
         else:
@@ -83,8 +93,10 @@ def run_job(
             else:
                 land(opened, run_key(job, record), pending, report)
         if report.status != "nothing_to_do":
-            _account(opened, record, report)
+            _account(opened, record, report, price)
             landed.read_back(spark, sink, job, report)
+            report.notes.extend(gate.notes if gate is not None else ())
+            embedding_plans.judge(job, report)
         book.end(record, _BOOKED.get(report.status, "failed"))
         report.duration_s = time.time() - started_at_s
         if report.status != "nothing_to_do":
@@ -92,26 +104,30 @@ def run_job(
     return report
 
 
+def _gate(job: JobFile, state: Store, record: RunRecord, runs: list[RunRecord]) -> DriftGate | None:
+    """Of a job whose vectors will stand beside those of earlier runs, or be followed by others."""
+    action = job.embedding.drift
+    if job.request.task is not Task.EMBEDDING or action == "off":
+        return None
+    replaced = job.job.mode == "overwrite"  # nothing of before stays in the table
+    landed_runs = [run.run_id for run in runs if run.status in ("landed", "partial") and not replaced]
+    return DriftGate(state, record.fingerprint, record.run_id, landed_runs, action, job.embedding.drift_cosine)
+
+
 def run_key(job: JobFile, record: RunRecord) -> RunKey:
     """One application per job and journal: a changed prompt never competes with the numbers of the old one."""
     return RunKey(f"{job.job.name}/{record.fingerprint[:16]}", record.sequence, record.run_id)
 
 
-def _account(opened: Opened, record: RunRecord, report: Report) -> None:
+def _account(opened: Opened, record: RunRecord, report: Report, price: Price | None) -> None:
     """Spend is a sum over the journal: Spark's accumulators miss what a killed attempt bought."""
     for run_id in report.run_ids or [record.run_id]:
-        totals = journal_totals(opened.state, opened.journal, run_id=run_id)
+        totals = journal_spend(opened.state, opened.journal, run_id=run_id)
         report.requests_sent += totals.sent
         report.requests_answered += totals.answered
         report.requests_unknown += totals.unknown
         report.input_tokens += totals.input_tokens
         report.output_tokens += totals.output_tokens
-
-
-@contextlib.contextmanager
-def _base_url(job: JobFile) -> Iterator[str]:
-    if job.endpoint.base_url != EMBEDDED:
-        yield job.endpoint.base_url
-        return
-    with SimulatorProcess() as simulator:
-        yield simulator.base_url if job.endpoint.api == "openai" else simulator.host_url
+        if price is not None:
+            added = plans.spend_of(totals, price)
+            report.spend = added if report.spend is None else report.spend + added

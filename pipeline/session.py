@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyspark
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
@@ -42,9 +43,9 @@ def open_session(
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app_name)
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit made the JVM: master and jars are its own
-        return _with_delta_if_present(builder).getOrCreate()
+        return _submitted(builder).getOrCreate()
     builder = (
-        _with_delta_if_present(builder)
+        _with_delta(builder)
         .master(os.environ.get("SPARK_MASTER", f"local[{cores}]"))
         .config("spark.jars.packages", delta_package())
         .config("spark.python.daemon.module", "pipeline.worker_daemon")
@@ -74,6 +75,18 @@ def delta_package() -> str:
     return f"io.delta:delta-spark_{line}_2.13:{DELTA_VERSION}"
 
 
+def _submitted(builder: SparkSession.Builder) -> SparkSession.Builder:
+    """A catalog whose class is not on the class path would break every query, Parquet's too."""
+    SparkContext._ensure_initialized()
+    jvm = SparkContext._jvm
+    assert jvm is not None
+    if jvm.org.apache.spark.util.Utils.classIsLoadable(_DELTA_CATALOG):
+        builder = _with_delta(builder)
+    if jvm.java.lang.System.getProperty("spark.log.level") is None:
+        builder = builder.config("spark.log.level", "WARN")
+    return builder
+
+
 @contextlib.contextmanager
 def without_query_log() -> Iterator[None]:
     """Keeps the Java stack trace that Spark logs for every wrong statement off the screen; the caller says it."""
@@ -85,7 +98,7 @@ def without_query_log() -> Iterator[None]:
         log.disabled = was_disabled
 
 
-def _with_delta_if_present(builder: SparkSession.Builder) -> SparkSession.Builder:
+def _with_delta(builder: SparkSession.Builder) -> SparkSession.Builder:
     return builder.config("spark.sql.extensions", _DELTA_EXTENSION).config(
         "spark.sql.catalog.spark_catalog", _DELTA_CATALOG
     )

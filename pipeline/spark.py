@@ -7,16 +7,38 @@ import pyarrow as pa
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    BooleanType,
+    DataType,
+    DateType,
+    DecimalType,
+    MapType,
+    NumericType,
+    StringType,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
 
-from pipeline import columns
 from pipeline.errors import SourceError
-from pipeline.records import Task
+from pipeline.part_files import MANIFEST
 from pipeline.worker import BUCKET_COLUMN
 
 # A bucket is one task and one part of the journal: large enough to amortise a window's ramp, small enough to retry.
 ROWS_PER_BUCKET = 50_000
 BUCKETS_AT_MOST = 10_000
+_PLAIN = (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    NumericType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +143,26 @@ def bucketed(frame: DataFrame, names: Sequence[str], buckets: int) -> DataFrame:
 def answered(
     frame: DataFrame,
     work: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
-    source_schema: StructType,
-    task: Task,
-    prefix: str,
+    results: StructType,
 ) -> DataFrame:
-    """The transform that calls. Lazily: exactly one action may run it."""
-    added = StructType.fromDDL(columns.spark_ddl(columns.result_schema(task, prefix)))
-    return frame.mapInArrow(work, StructType([*source_schema.fields, *added.fields]))
+    """The transform that calls; `results` are all columns. Lazily: exactly one action may run it."""
+    return frame.mapInArrow(work, results)
+
+
+def written(frame: DataFrame, work: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]) -> DataFrame:
+    """The same where the tasks write their rows themselves: names and rows of the files. One action may run it."""
+    return frame.mapInArrow(work, MANIFEST)
+
+
+def is_plain(kind: DataType) -> bool:
+    """Whether Arrow writes a type into Parquet as Spark reads it back."""
+    if isinstance(kind, StructType):
+        return all(is_plain(field.dataType) for field in kind.fields)
+    if isinstance(kind, ArrayType):
+        return is_plain(kind.elementType)
+    if isinstance(kind, MapType):
+        return is_plain(kind.keyType) and is_plain(kind.valueType)
+    return isinstance(kind, _PLAIN)
 
 
 def slots(spark: SparkSession) -> int:

@@ -96,6 +96,7 @@ def _add_up(parts: list[Report], report: Report) -> None:
         report.rows_source += part.rows_source
         report.rows_skipped += part.rows_skipped
         report.rows_replayed += part.rows_replayed
+        report.add_vectors(part.vector_sum, part.vectors_summed)
         report.rows_not_attempted += part.rows_not_attempted
         report.calling_s += part.calling_s
         report.stopped = report.stopped or part.stopped

@@ -1,5 +1,6 @@
 """What runs in a Spark task: a bucket, its journal and its place on the board. Picklable; everything opens there."""
 
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from pipeline.board import Board, BucketControl
 from pipeline.journal import BucketJournal
 from pipeline.storage import open_store
 from pipeline.worker import BUCKET_COLUMN, Plan, run_partition
+
+# New objects until the garbage collector looks at the youngest of them; Python's own value is 700.
+COLLECT_AFTER = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class BucketTask:
         first = next((batch for batch in batches if batch.num_rows), None)
         if first is None:
             return
+        _collect_less_often()
         bucket = int(first.column(BUCKET_COLUMN)[0].as_py())
         store = open_store(self.state_path)
         control = BucketControl(Board(store, self.plan.run_id), bucket)
@@ -46,3 +51,11 @@ class BucketTask:
             yield from run_partition(chain([first], batches), self.plan, log=journal, control=control)
         finally:
             journal.close()
+
+
+def _collect_less_often() -> None:
+    """A window makes no cycles, and looking for them took 10 % of a worker's CPU. The process is Spark's Python worker."""
+    if gc.get_threshold()[0] < COLLECT_AFTER:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])

@@ -3,6 +3,7 @@
 The calling thread renders rows and builds record batches; the loop thread sends and journals. They exchange lists.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -15,15 +16,22 @@ import pyarrow as pa
 
 from pipeline import columns
 from pipeline.auth import Credentials
+from pipeline.columns import WHOLE, ResultShape, TextPart
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.engine import Tally, Window, WindowSettings
 from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
+from pipeline.long_texts import Gathering
 from pipeline.loop import LoopThread, process_loop
+from pipeline.messages import encoded_messages
+from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
-from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError
+from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError, Task
 from pipeline.replay import Replay, ResponseLog, RetryFailed
 from pipeline.retry import Attempts
+from pipeline.tokens import NO_CALIBRATION, Calibration, Estimator
 from pipeline.transports import Transport, TransportSpec
+from pipeline.vector_types import SCALED, VectorType, from_column
+from pipeline.vectors import CONTRACT_CODES, EmbeddingContract, VectorSum
 
 # Rows rendered before the loop thread is served again: about 10 ms of work.
 RENDER_ROWS = 512
@@ -38,7 +46,15 @@ WAKE_AFTER_S = 0.05
 RENDER_BYTES = 16 * 2**20
 MOST_OPEN_BYTES = 256 * 2**20
 
+# From so many rows on a partition judges [embedding] max_error_ratio by itself; the run as a whole is judged at its end.
+CONTRACT_ROWS = 500
+# The first answers of a partition teach what tokens a text has, later ones keep it right: learning takes microseconds.
+LEARN_FIRST = 512
+LEARN_EVERY = 16
+
 BUCKET_COLUMN = "__bucket"
+# Piece, row in it, and for a part of a long text its gathering and its place there.
+_Place = tuple[int, int, Gathering | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,17 @@ class Plan:
     asks_unknown_again: bool = False  # a person asked for it, past max_unknown_resends
     run_id: str = ""
     prefix: str = ""
+    vectors: VectorType = "float"
+    max_error_ratio: float | None = None  # share of vectors that break the contract
+    price: Price | None = None  # of the model, where one is known
+    calibration: Calibration = field(default_factory=lambda: NO_CALIBRATION)  # of token estimates, by earlier runs
     on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
+
+    @property
+    def shape(self) -> ResultShape:
+        """Which columns are added."""
+        long_texts = self.prompt.long_texts
+        return ResultShape(self.prompt.task, self.prefix, self.vectors, long_texts.policy, long_texts.is_pooled)
 
 
 @dataclass(slots=True)
@@ -67,9 +93,13 @@ class Progress:
     rows_failed: int = 0
     rows_replayed: int = 0
     rows_not_attempted: int = 0
+    rows_broken: int = 0  # whose vector broke the contract
+    vectors_summed: int = 0
+    vector_sum: list[float] = field(default_factory=list)  # of the landed vectors, once the partition is finished
     in_flight: int = 0
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
+    calibration: Calibration = field(default_factory=dict)  # added here
     stopped: str = ""
     stopped_code: str = ""
     is_finished: bool = False
@@ -156,7 +186,11 @@ class _Partition:
         self._control = control
         self._loop = loop
         self._clock = clock
-        self._renderer = Renderer(plan.prompt)
+        self._estimator = Estimator(plan.calibration)
+        self._taught_by: dict[str, Request] = {}  # on their way, by request id
+        self._submitted = 0
+        self._renderer = Renderer(plan.prompt, self._estimator)
+        self._shape = plan.shape
         self._columns = list(prompt_columns(plan.prompt))
         self._endpoint = open_endpoint(plan.endpoint)
         self._log = log
@@ -166,8 +200,10 @@ class _Partition:
         self._pieces: dict[int, pa.RecordBatch] = {}
         self._open_rows: dict[int, int] = {}
         self._open_bytes = 0  # of pieces with rows that have not left
-        self._rows_of: dict[str, list[tuple[int, int]]] = {}
-        self._finished: list[tuple[int, int, Outcome]] = []
+        self._rows_of: dict[str, list[_Place]] = {}
+        self._finished: list[tuple[int, int, Outcome, TextPart]] = []
+        self._cut: set[tuple[int, int]] = set()  # rows whose text was truncated and that have not left
+        self._vector_sum = VectorSum()
         self._unclaimed: list[str] = []  # settled since the log was last asked
         self._next_piece = 0
         self._last_emit_s = time.monotonic()
@@ -224,15 +260,27 @@ class _Partition:
             if isinstance(request, RowError):
                 self._end_row(number, index, Outcome("", error=request, completed_at_s=self._clock()))
                 continue
-            places = self._rows_of.get(request.request_id)
-            if places is None:
-                fresh[request.request_id] = request
-                self._rows_of[request.request_id] = [(number, index)]
+            if not request.is_long:
+                self._await(request, (number, index, None, 0), fresh)
+            elif self._plan.prompt.long_texts.policy == "truncate":
+                self._cut.add((number, index))
+                self._await(request, (number, index, None, 0), fresh)
             else:
-                places.append((number, index))
-            self.outstanding += 1
+                texts, parts = zip(*self._renderer.parts(request), strict=True)
+                gathering = Gathering(request, parts, texts)
+                for place, part in enumerate(parts):
+                    self._await(part, (number, index, gathering, place), fresh)
         self._tick()  # before anything is sent: the job may have been told to stop
         self._submit(fresh)
+
+    def _await(self, request: Request, place: _Place, fresh: dict[str, Request]) -> None:
+        places = self._rows_of.get(request.request_id)
+        if places is None:
+            fresh[request.request_id] = request
+            self._rows_of[request.request_id] = [place]
+        else:
+            places.append(place)
+        self.outstanding += 1
 
     def _submit(self, fresh: dict[str, Request]) -> None:
         if not fresh:
@@ -245,6 +293,10 @@ class _Partition:
                 self._unclaimed = []
             replayed, calls = self._replay.divide(list(fresh.values()))
             self._settle(replayed)
+        for request, _ in calls:
+            if self._submitted < LEARN_FIRST or self._submitted % LEARN_EVERY == 0:
+                self._taught_by[request.request_id] = request
+            self._submitted += 1
         if calls:
             self._loop.post(self._window.submit, calls)
 
@@ -279,6 +331,9 @@ class _Partition:
         """Ends every call of this partition; the process's loop and transports live on."""
         self._loop.call(self._window.cancel())
         self.progress.is_finished = not self.outstanding
+        if self._vector_sum.total is not None:
+            self.progress.vectors_summed = self._vector_sum.count
+            self.progress.vector_sum = self._vector_sum.total.tolist()
         self._report()
 
     # -- bookkeeping
@@ -289,24 +344,63 @@ class _Partition:
         for outcome in outcomes:
             places = self._rows_of.pop(outcome.request_id)
             self.outstanding -= len(places)
+            if (request := self._taught_by.pop(outcome.request_id, None)) is not None:
+                self._learn(request, outcome)
             # the call is charged to one row; rows that share its answer cost nothing
-            number, index = places[0]
-            self._end_row(number, index, outcome)
+            self._end_place(places[0], outcome)
             if len(places) > 1:
                 shared = outcome.with_usage(NO_USAGE)
-                for number, index in places[1:]:
-                    self._end_row(number, index, shared)
+                for place in places[1:]:
+                    self._end_place(place, shared)
 
-    def _end_row(self, number: int, index: int, outcome: Outcome) -> None:
+    def _learn(self, request: Request, outcome: Outcome) -> None:
+        if outcome.usage.input_tokens is not None:
+            text = request.text if request.text is not None else encoded_messages(list(request.messages or ()))
+            self._estimator.learn(text, outcome.usage.input_tokens)
+
+    def _end_place(self, place: _Place, outcome: Outcome) -> None:
+        number, index, gathering, part = place
+        if gathering is None:
+            self._end_row(number, index, outcome)
+        elif gathering.take(part, outcome):
+            self._end_gathering(number, index, gathering)
+
+    def _end_gathering(self, number: int, index: int, gathering: Gathering) -> None:
+        """All parts of a text leave together: a row of which a part is missing would never be asked again."""
+        outcomes = gathering.outcomes
+        count = len(outcomes)
+        missing = [o for o in outcomes if o.error is not None and o.error.code is ErrorCode.NOT_ATTEMPTED]
+        if missing:
+            self._end_row(number, index, missing[0])
+        elif self._plan.prompt.long_texts.is_pooled:
+            contract = self._plan.endpoint.contract or EmbeddingContract()
+            self._end_row(number, index, gathering.pooled(contract), TextPart(count=count))
+        else:
+            self._open_rows[number] += count - 1
+            failed = next((outcome for outcome in outcomes if outcome.error is not None), outcomes[0])
+            self._count(failed)
+            for place, (outcome, text) in enumerate(zip(outcomes, gathering.texts, strict=True)):
+                self._finished.append((number, index, outcome, TextPart(place, text, count)))
+
+    def _end_row(self, number: int, index: int, outcome: Outcome, part: TextPart = WHOLE) -> None:
         progress = self.progress
         if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
             progress.rows_not_attempted += 1
             self._forget_row(number)
             return
+        self._count(outcome)
+        if self._cut and (number, index) in self._cut:
+            self._cut.remove((number, index))
+            part = TextPart(is_truncated=True)
+        self._finished.append((number, index, outcome, part))
+
+    def _count(self, outcome: Outcome) -> None:
+        progress = self.progress
         progress.rows_done += 1
-        progress.rows_failed += outcome.error is not None
         progress.rows_replayed += outcome.is_replayed
-        self._finished.append((number, index, outcome))
+        if outcome.error is not None:
+            progress.rows_failed += 1
+            progress.rows_broken += outcome.error.code in CONTRACT_CODES
 
     def _forget_row(self, number: int) -> None:
         self._open_rows[number] -= 1
@@ -314,25 +408,36 @@ class _Partition:
             del self._open_rows[number]
             self._open_bytes -= self._pieces.pop(number).nbytes
 
-    def _to_batch(self, rows: list[tuple[int, int, Outcome]]) -> pa.RecordBatch:
+    def _to_batch(self, rows: list[tuple[int, int, Outcome, TextPart]]) -> pa.RecordBatch:
         rows.sort(key=lambda row: row[0])  # rows of one input piece together: one take per piece
         parts: list[pa.RecordBatch] = []
         start = 0
         for end in range(1, len(rows) + 1):
             if end == len(rows) or rows[end][0] != rows[start][0]:
                 piece = self._pieces[rows[start][0]]
-                parts.append(piece.take(pa.array([index for _, index, _ in rows[start:end]], pa.int32())))
+                parts.append(piece.take(pa.array([row[1] for row in rows[start:end]], pa.int32())))
                 start = end
-        results = columns.to_arrow(
-            [outcome for _, _, outcome in rows], self._plan.prompt.task, self._plan.run_id, self._plan.prefix
-        )
-        for number, _, _ in rows:
-            self._forget_row(number)
+        outcomes = [row[2] for row in rows]
+        results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, [row[3] for row in rows], self._plan.price)
+        if self._shape.task is Task.EMBEDDING:
+            self._sum_vectors(results)
+        for row in rows:
+            self._forget_row(row[0])
         source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
         keep = [name for name in source.schema.names if name != BUCKET_COLUMN]
         fields = [source.schema.field(name) for name in keep] + list(results.schema)
         arrays = [source.column(name) for name in keep] + results.columns
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _sum_vectors(self, results: pa.RecordBatch) -> None:
+        prefix, kind = self._plan.prefix, self._plan.vectors
+        scales = results.column(f"{prefix}scale") if kind in SCALED else None
+        column = results.column(f"{prefix}response")
+        if column.null_count:
+            scales = scales and scales.drop_null()
+            column = column.drop_null()
+        with contextlib.suppress(ValueError):  # of several lengths: they have no mean
+            self._vector_sum.add(from_column(column, kind, scales))
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -341,15 +446,26 @@ class _Partition:
         self._last_report_s = now_s
         if self._log is not None and not self._log.is_held():
             raise LeaseLost("another attempt of this bucket has taken over; this one stops calling")
-        reason = self._control.stop_reason()
+        reason = self._control.stop_reason() or self._broken_contract()
         if reason is not None and self._window.stopped is None:
             self._loop.post(self._window.stop, _stop(reason))
         self._report()
+
+    def _broken_contract(self) -> str | None:
+        """Why too many vectors are bad to go on; judged once there are enough to tell."""
+        most, progress = self._plan.max_error_ratio, self.progress
+        if most is None or progress.rows_done < CONTRACT_ROWS or progress.rows_broken <= most * progress.rows_done:
+            return None
+        share = progress.rows_broken / progress.rows_done
+        return (
+            f"{share:.1%} of {progress.rows_done:,} vectors break the contract; [embedding] max_error_ratio is {most:g}"
+        )
 
     def _report(self) -> None:
         progress = self.progress
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
+        progress.calibration = self._estimator.added
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)

@@ -4,10 +4,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from pyspark.sql import SparkSession
+
+if TYPE_CHECKING:  # half of what the pure floors take would be its import
+    from pyspark.sql import SparkSession
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 # Workers of Spark and processes that tests start import the package from this checkout, wherever they run.
@@ -36,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def spark() -> "Iterator[SparkSession]":
     """Two slots, as everywhere in the figures; four attempts per task, since a local master allows only one."""
     from pipeline import open_session
 

@@ -18,58 +18,27 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *(
-            "arguments",
-            "batching",
-            "columns",
-            "conditions",
-            "config",
-            "ddl",
-            "decoding",
-            "identity",
-            "json_schemas",
-            "limits",
-            "messages",
-            "model_parameters",
-        ),
-        *("prompts", "references", "result_types", "retry", "tokens", "vectors"),
+        *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding"),
+        *("identity", "json_schemas", "limits", "long_texts", "messages", "model_parameters", "prices", "prompts"),
+        *("references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "storage", "transports"},
     4: {
-        *(
-            "board",
-            "calls",
-            "catalog",
-            "column_plan",
-            "column_rows",
-            "column_worker",
-            "engine",
-            "json_functions",
-            "loop",
-            "query_failure",
-        ),
-        *("query_memory", "replay", "response_cache", "runs", "settings", "siblings", "task", "templates", "worker"),
+        *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
+        *("column_worker", "engine", "json_functions", "loop", "nearest", "part_files", "query_failure"),
+        *("query_memory",),
+        *("replay", "response_cache", "runs", "settings", "siblings", "task", "templates"),
+        *("worker",),
     },
     5: {
         *("functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"),
         "worker_daemon",
     },
     6: {
-        "audit",
-        "landed",
-        "landing",
-        "pandas_api",
-        "pandas_calls",
-        "pending",
-        "plans",
-        "report",
-        "run",
-        "shelf",
-        "statements",
-        "stream",
-        "tables",
-        "watch",
+        *("audit", "embedding_plans", "landed", "landing", "pandas_api", "pandas_calls", "pending"),
+        *("plans", "report", "run", "search", "servers", "shelf", "statements"),
+        *("stream", "tables", "watch"),
     },
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -97,7 +66,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "tenacity": ("pipeline.retry",),
     "typer": ("jobs",),
     "uvloop": ("pipeline.loop", "pipeline.simulator"),
-    "wordllama": ("pipeline.simulator",),
+    "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
 OPTIONAL = {"uvloop", "wordllama"}
@@ -106,8 +75,8 @@ IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
     *("shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid"),
 }
-# The job file is read where it is checked.
-IMPURE_ALLOWED = {("pipeline.config.load", "pathlib")}
+# The job file is read where it is checked, the shipped prices where a user's file is laid over them.
+IMPURE_ALLOWED = {("pipeline.config.load", "pathlib"), ("pipeline.config.prices_file", "pathlib")}
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "getenv"}
 
 

@@ -7,10 +7,12 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from pipeline.config.embedding import JobEmbeddingSection
 from pipeline.config.mistakes import Mistake, written_as
 from pipeline.config.models import (
     EMBEDDED,
-    EmbeddingSection,
+    LOCAL,
+    BudgetSection,
     EndpointSection,
     JobSection,
     LimitsSection,
@@ -48,7 +50,8 @@ class JobFile(Section):
     endpoint: EndpointSection = Field(description="the server that answers")
     limits: LimitsSection = Field(default=LimitsSection(), description="what may happen at once")
     retry: RetrySection = Field(default=RetrySection(), description="how often a row is tried")
-    embedding: EmbeddingSection = Field(default=EmbeddingSection(), description="what a vector must be like")
+    budget: BudgetSection = Field(default=BudgetSection(), description="what the job may spend")
+    embedding: JobEmbeddingSection = Field(default=JobEmbeddingSection(), description="vectors and long texts")
     sink: SinkSection = Field(description="the table that is written")
     state: StateSection = Field(default=StateSection(), description="what a rerun resumes from")
 
@@ -168,6 +171,25 @@ def _dimensions(job: JobFile) -> Iterator[Mistake]:
         yield Mistake(("embedding", "dimensions"), "must equal dimensions in [request] parameters, which are asked for")
 
 
+def _chunk_rows(job: JobFile) -> Iterator[Mistake]:
+    section = job.embedding
+    if job.job.mode == "merge" and section.long_text == "chunk" and section.chunks == "rows":
+        yield Mistake(("embedding", "chunks"), 'must be "pooled" with [job] mode = "merge": a key has one row there')
+
+
+def _overlap(job: JobFile) -> Iterator[Mistake]:
+    section = job.embedding
+    if section.max_text_tokens is not None and section.chunk_overlap_tokens >= section.max_text_tokens:
+        text = f"must be less than max_text_tokens = {section.max_text_tokens}"
+        yield Mistake(("embedding", "chunk_overlap_tokens"), text)
+
+
+def _truncation(job: JobFile) -> Iterator[Mistake]:
+    section = job.embedding
+    if section.truncate_to is not None and section.dimensions is not None and section.truncate_to > section.dimensions:
+        yield Mistake(("embedding", "truncate_to"), f"must be at most dimensions = {section.dimensions}")
+
+
 def _scaled_vectors(job: JobFile) -> Iterator[Mistake]:
     if job.embedding.normalization in ("require", "normalize"):
         for name in ("finite", "non_zero"):
@@ -176,6 +198,15 @@ def _scaled_vectors(job: JobFile) -> Iterator[Mistake]:
                     f'must be true with normalization = "{job.embedding.normalization}"; such a vector has no length 1'
                 )
                 yield Mistake(("embedding", name), text)
+
+
+def _local_endpoint(job: JobFile) -> Iterator[Mistake]:
+    if job.endpoint.base_url != LOCAL:
+        return
+    if job.request.task is not Task.EMBEDDING:
+        yield Mistake(("endpoint", "base_url"), '"local" is for task = "embedding"; chat needs a server')
+    if job.endpoint.api != "openai":
+        yield Mistake(("endpoint", "api"), 'must be "openai" with base_url = "local"')
 
 
 def _endpoint_path(job: JobFile) -> Iterator[Mistake]:
@@ -292,6 +323,10 @@ RULES: tuple[tuple[tuple[tuple[str, str], ...], Rule], ...] = (
     ((("request", "parameters"), ("embedding", "dimensions")), _dimensions),
     ((("embedding", "normalization"), ("embedding", "finite"), ("embedding", "non_zero")), _scaled_vectors),
     ((("endpoint", "api"), ("endpoint", "base_url")), _endpoint_path),
+    ((("endpoint", "api"), ("endpoint", "base_url"), ("request", "task")), _local_endpoint),
+    ((("job", "mode"), ("embedding", "long_text"), ("embedding", "chunks")), _chunk_rows),
+    ((("embedding", "chunk_overlap_tokens"), ("embedding", "max_text_tokens")), _overlap),
+    ((("embedding", "truncate_to"), ("embedding", "dimensions")), _truncation),
     ((("limits", "max_batch_bytes"), ("limits", "max_request_bytes")), _batch_bytes),
     ((("sink", "format"), ("sink", "path"), ("sink", "table")), _sink_location),
     ((("job", "mode"), ("source", "key")), _merge_key),

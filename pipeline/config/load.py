@@ -100,6 +100,12 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     raise ConfigError(f"{path}: {reason}")
 
 
+def read_conf(name: str) -> tuple[str, dict[str, Any]] | None:
+    """Path and tables of a file of the repository's `conf` folder; None in an installation without that folder."""
+    path = Path(__file__).parents[2] / "conf" / name
+    return (str(path), read_toml(path)) if path.exists() else None
+
+
 def _syntax(message: str) -> str:
     if match := _TOML_PLACE.fullmatch(message):
         sentence, line, column = match.groups()

@@ -8,6 +8,7 @@ from pipeline.config.urls import check_base_url
 from pipeline.records import Api, Task
 from pipeline.references import parse_reference
 
+LOCAL = "local"  # as base_url: no server, each worker embeds with wordllama
 EMBEDDED = "embedded"  # as base_url: the simulator is started with the job
 
 
@@ -35,7 +36,7 @@ def _check_reference(text: str) -> str:
 
 
 def _check_base_url(text: str) -> str:
-    return text if text == EMBEDDED else check_base_url(text)
+    return text if text in (EMBEDDED, LOCAL) else check_base_url(text)
 
 
 def _check_job_task(value: Any) -> Any:
@@ -126,7 +127,7 @@ class EndpointSection(Section):
     name: Name = Field(description="the model, or the serving endpoint")
     api: Api = Field(description="the wire protocol")
     base_url: Annotated[str, AfterValidator(_check_base_url)] = Field(
-        description='like "https://host/v1"; for databricks the workspace host; "embedded" starts the simulator'
+        description='like "https://host/v1"; for databricks the host; "embedded": the simulator; "local": no server'
     )
     auth: AuthTable | None = Field(
         default=None, description='like { scheme = "bearer", secret = "env:NAME" }; absent: none'
@@ -178,6 +179,14 @@ class RetrySection(Section):
     retry_failed: Literal["transient", "all", "none"] = Field(
         default="transient",
         description="rows that failed in an earlier run and are asked again: transient, all or none",
+    )
+
+
+class BudgetSection(Section):
+    """`[budget]`: what the job may spend, and by which prices."""
+
+    prices: Name | None = Field(
+        default=None, description="file with [[prices]] tables, before the shipped pipeline/prices.toml"
     )
 
 

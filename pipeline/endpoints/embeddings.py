@@ -89,6 +89,11 @@ class EmbeddingsEndpoint:
                     codes[row] = ErrorCode.WRONG_DIMENSIONS
         if contract.model is not None and model != contract.model:
             codes = [ErrorCode.WRONG_MODEL] * len(codes)
+        if contract.truncate_to is not None and contract.truncate_to < matrix.shape[1]:
+            matrix = normalize(np.ascontiguousarray(matrix[:, : contract.truncate_to]))
+            row_norms = norms(matrix)
+            for row in np.flatnonzero(row_norms == 0.0).tolist():
+                codes[row] = codes[row] or (ErrorCode.ZERO_VECTOR if contract.non_zero else None)
         if contract.normalization == "off":
             return codes, matrix, [None] * len(codes), [None] * len(codes)
         if contract.normalization == "normalize":
@@ -112,7 +117,7 @@ class EmbeddingsEndpoint:
             return f"norm {norm:.6g} is not within {self.contract.tolerance:g} of 1"
         if code is ErrorCode.ZERO_VECTOR:
             return "every number of the vector is zero"
-        return "the vector holds NaN, an infinity, or a number beyond float32"
+        return "the vector holds NaN, an infinity, or a number beyond what its type holds"
 
 
 def open_embeddings(spec: EndpointSpec) -> EmbeddingsEndpoint:

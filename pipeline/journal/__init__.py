@@ -5,7 +5,7 @@ from pipeline.journal.frames import Summary
 from pipeline.journal.index import Entry
 from pipeline.journal.lease import Holder, Lease, current_holder
 from pipeline.journal.segments import SegmentDamage
-from pipeline.journal.totals import JournalTotals, PrunedJournal, fingerprints, journal_totals, prune
+from pipeline.journal.totals import JournalTotals, PrunedJournal, fingerprints, journal_spend, journal_totals, prune
 
 __all__ = [
     "BucketJournal",
@@ -18,6 +18,7 @@ __all__ = [
     "Summary",
     "current_holder",
     "fingerprints",
+    "journal_spend",
     "journal_totals",
     "prune",
 ]

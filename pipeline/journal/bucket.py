@@ -241,6 +241,7 @@ class BucketJournal:
                 with contextlib.suppress(StateError):
                     writer.close()
             raise
+        writer.note(exchange)
         self._note(exchange, ids_of(data, len(exchange.request_ids)), offset)
         now_s = self._clock()
         if self._fsync == "always" or (self._fsync == "interval" and now_s - self._synced_at_s >= FSYNC_INTERVAL_S):

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import google_crc32c
@@ -27,7 +28,7 @@ MAX_PAYLOAD_BYTES = 1 << 30
 
 _CHECKED = struct.Struct("<4sII")
 _META = struct.Struct("<BII")
-_ID_BYTES = 32
+ID_BYTES = 32
 _UNKNOWN_OUTCOMES = frozenset(
     code for code in ErrorCode if Exchange((), 1, 0.0, 0.0, transport_error=code).is_unknown_outcome
 )
@@ -62,8 +63,7 @@ class Damage:
     kind: Literal["torn", "corrupt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """All of an exchange but its body and headers. `request_ids` are 32 bytes each, in the order of the batch."""
 
     request_ids: bytes
@@ -96,8 +96,10 @@ def seed_of(name: str) -> int:
 def encode(exchange: Exchange, seed: int = 0) -> bytes:
     """The frame of an exchange. ValueError where a request id is not 64 hexadecimal digits."""
     ids = exchange.request_ids
-    binary_ids = bytes.fromhex("".join(ids))
-    if len(binary_ids) != _ID_BYTES * len(ids) or any(len(request_id) != 2 * _ID_BYTES for request_id in ids):
+    binary_ids = bytes.fromhex(ids[0] if len(ids) == 1 else "".join(ids))
+    if len(binary_ids) != ID_BYTES * len(ids) or (
+        len(ids) > 1 and any(len(request_id) != 2 * ID_BYTES for request_id in ids)
+    ):
         raise ValueError("a request id is a SHA-256 in 64 hexadecimal digits")
     header: dict[str, Any] = {
         "attempt": exchange.attempt,
@@ -116,27 +118,17 @@ def encode(exchange: Exchange, seed: int = 0) -> bytes:
     if exchange.message:
         header["message"] = _clean(exchange.message)
     if exchange.usage is not NO_USAGE:
-        header["usage"] = _counts(exchange.usage)
+        header["usage"] = tuple(exchange.usage)  # orjson takes no NamedTuple
     if exchange.is_final:
         header["is_final"] = True
     return frame(pack(Kind.EXCHANGE, header, binary_ids, body), seed)
-
-
-def _counts(usage: Usage) -> tuple[int | None, ...]:
-    """The counts in the order of the fields."""
-    return (
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.total_tokens,
-        usage.cached_input_tokens,
-        usage.reasoning_tokens,
-    )
 
 
 def _clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()  # lone surrogates are no JSON
 
 
+@lru_cache(maxsize=1024)
 def is_kept(header: str) -> bool:
     """True for a response header that is journaled; `header` in lower case."""
     return header in _KEPT_HEADERS or header.startswith(_KEPT_PREFIXES)
@@ -145,7 +137,7 @@ def is_kept(header: str) -> bool:
 def pack(kind: Kind, header: dict[str, Any], binary_ids: bytes = b"", body: bytes = b"") -> bytes:
     """A payload."""
     encoded = orjson.dumps(header)
-    meta = _META.pack(kind, len(binary_ids) // _ID_BYTES, len(encoded))
+    meta = _META.pack(kind, len(binary_ids) // ID_BYTES, len(encoded))
     return b"".join((meta, binary_ids, encoded, body))
 
 
@@ -160,7 +152,7 @@ def frame(payload: bytes, seed: int = 0) -> bytes:
 def ids_of(data: bytes, count: int) -> bytes:
     """The ids in a frame of `encode`, 32 bytes each."""
     start = HEAD.size + _META.size
-    return data[start : start + count * _ID_BYTES]
+    return data[start : start + count * ID_BYTES]
 
 
 def kind_of(payload: bytes) -> int:
@@ -181,31 +173,34 @@ def summarize(payload: bytes) -> Summary:
 def decode(payload: bytes) -> Exchange:
     """The exchange of an intact payload, with the headers that are kept."""
     middle, header, end = _unpack(payload)
-    summary = _summary(payload, middle, header, end)
-    ids = summary.request_ids.hex()
-    return Exchange(
-        request_ids=tuple(ids[i : i + 2 * _ID_BYTES] for i in range(0, len(ids), 2 * _ID_BYTES)),
-        attempt=summary.attempt,
-        sent_at_s=summary.sent_at_s,
-        latency_ms=summary.latency_ms,
-        response=(
-            HttpResponse(summary.status, payload[end:], header.get("headers", {}))
-            if summary.status is not None
-            else None
-        ),
-        transport_error=summary.transport_error,
-        message=header.get("message", ""),
-        run_id=summary.run_id,
-        usage=summary.usage,
-        is_final=summary.is_final,
-    )
+    ids = payload[_META.size : middle].hex()
+    status = header.get("status")
+    error = header.get("transport_error")
+    usage = header.get("usage")
+    try:
+        return Exchange(
+            (ids,)
+            if len(ids) == 2 * ID_BYTES
+            else tuple([ids[i : i + 2 * ID_BYTES] for i in range(0, len(ids), 2 * ID_BYTES)]),
+            header["attempt"],
+            header["sent_at_s"],
+            header["latency_ms"],
+            HttpResponse(status, payload[end:], header.get("headers", {})) if status is not None else None,
+            ErrorCode(error) if error is not None else None,
+            header.get("message", ""),
+            header["run_id"],
+            Usage(*usage) if usage is not None else NO_USAGE,
+            header.get("is_final", False),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise _other_version(exc) from exc
 
 
 def _unpack(payload: bytes) -> tuple[int, dict[str, Any], int]:
     """Where the ids end, the header, and where it ends."""
     try:
         _, count, length = _META.unpack_from(payload)
-        middle = _META.size + count * _ID_BYTES
+        middle = _META.size + count * ID_BYTES
         header = orjson.loads(payload[middle : middle + length])
     except (struct.error, orjson.JSONDecodeError) as exc:
         raise JournalCorrupt(f"a frame checks but cannot be read: {exc}") from exc
@@ -231,7 +226,11 @@ def _summary(payload: bytes, middle: int, header: dict[str, Any], end: int) -> S
             body_bytes=len(payload) - end,
         )
     except (KeyError, TypeError, ValueError) as exc:
-        raise JournalCorrupt(f"a frame checks but is not one of this version: {type(exc).__name__} {exc}") from exc
+        raise _other_version(exc) from exc
+
+
+def _other_version(exc: Exception) -> JournalCorrupt:
+    return JournalCorrupt(f"a frame checks but is not one of this version: {type(exc).__name__} {exc}")
 
 
 def scan(buffer: bytes, seed: int = 0) -> Iterator[Frame | Damage]:

@@ -24,7 +24,7 @@ _SEGMENT_SHIFT = 44
 _UNKNOWN_MASK = MAX_UNKNOWN << _UNKNOWN_SHIFT
 # A dict entry takes about 200 bytes: one in sixteen requests there adds 12 bytes to each.
 _RECENT_SHARE = 16
-_RECENT_AT_LEAST = 256
+_RECENT_AT_LEAST = 2048
 
 _Words = NDArray[np.uint64]
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.errors import StateError
-from pipeline.journal.frames import Damage, Frame, Kind, frame, header_of, kind_of, pack, scan, seed_of
+from pipeline.journal.frames import Damage, Frame, Kind, frame, header_of, kind_of, pack, scan, seed_of, summarize
+from pipeline.journal.spend import Spend
+from pipeline.records import Exchange
 from pipeline.storage import AppendFile, LocalStore
 
 VERSION = 1
@@ -104,6 +106,7 @@ class SegmentWriter:
         self.seed = seed_of_segment(name)
         self.started_at_s = started_at_s
         self.exchanges = exchanges
+        self.spends: dict[str, Spend] = {}  # by run; a segment has one, but nobody relies on it
         self._file = file
 
     @classmethod
@@ -144,6 +147,22 @@ class SegmentWriter:
         self.exchanges += 1
         return offset
 
+    def note(self, exchange: Exchange) -> None:
+        """Adds an appended exchange to the sums that the seal will carry."""
+        spend = self.spends.get(exchange.run_id)
+        if spend is None:
+            spend = self.spends[exchange.run_id] = Spend()
+        response = exchange.response
+        spend.add(
+            len(exchange.request_ids),
+            exchange.usage,
+            exchange.sent_at_s,
+            exchange.latency_ms,
+            exchange.transport_error,
+            is_answered=exchange.is_final and response is not None and response.status == 200,
+            is_unknown=exchange.transport_error is not None and exchange.is_unknown_outcome,
+        )
+
     def sync(self) -> None:
         """Forces the segment to the disk."""
         self._file.sync()
@@ -151,7 +170,9 @@ class SegmentWriter:
     def seal(self, *, sync: bool) -> None:
         """Writes the last frame and closes; from then on all damage counts as corruption."""
         try:
-            self._file.append(frame(pack(Kind.SEAL, {"exchanges": self.exchanges}), self.seed))
+            spends = {run_id: spend.to_json() for run_id, spend in self.spends.items()}
+            seal = {"exchanges": self.exchanges, "spends": spends}
+            self._file.append(frame(pack(Kind.SEAL, seal), self.seed))
             if sync:
                 self._file.sync()
         finally:
@@ -164,5 +185,17 @@ class SegmentWriter:
 
 def repair(files: LocalStore, segment: Segment) -> None:
     """Cuts the torn tail of a dead attempt's segment and seals it. Only for the holder of the bucket's lease."""
+    spends = spends_of(segment)
     file = files.append_to(segment.name, segment.intact_bytes)
-    SegmentWriter(file, segment.name, len(segment.exchanges), 0.0).seal(sync=False)
+    writer = SegmentWriter(file, segment.name, len(segment.exchanges), 0.0)
+    writer.spends = spends
+    writer.seal(sync=False)
+
+
+def spends_of(segment: Segment) -> dict[str, Spend]:
+    """The sums over the intact exchanges of a segment, by run."""
+    spends: dict[str, Spend] = {}
+    for found in segment.exchanges:
+        summary = summarize(found.payload)
+        spends.setdefault(summary.run_id, Spend()).add_summary(summary)
+    return spends

@@ -1,16 +1,16 @@
 """Accounting: what was sent, answered and used, as sums over a journal; and the removal of old journals."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from pipeline.errors import ErrorCode
-from pipeline.journal.frames import Summary, summarize
+from pipeline.errors import StateError
+from pipeline.journal.frames import summarize
 from pipeline.journal.index import RequestIndex, pack_value
 from pipeline.journal.lease import is_alive
-from pipeline.journal.segments import ROOT, SUFFIX, Segment, SegmentDamage, read_segment
+from pipeline.journal.segments import ROOT, SUFFIX, Segment, SegmentDamage, read_segment, seed_of_segment, spends_of
+from pipeline.journal.spend import SEAL_READ_BYTES, Spend, sealed_spends
 from pipeline.storage import Store, StoredFile
-
-_ID_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class JournalTotals:
     total_tokens: int = 0
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    most_input_tokens: int = 0  # of one exchange
+    most_output_tokens: int = 0
     segments: int = 0
     segment_bytes: int = 0
     oldest_s: float | None = None
@@ -52,20 +54,27 @@ class Sums:
     def __init__(self, run_id: str | None = None) -> None:
         self._run_id = run_id
         self._index = RequestIndex()
-        self._counts = dict.fromkeys((name for name, kind in JournalTotals.__annotations__.items() if kind is int), 0)
-        self._oldest_s: float | None = None
-        self._newest_s: float | None = None
+        self._spend = Spend()
+        self._counts = dict.fromkeys(("requests", "requests_answered", "segments", "segment_bytes"), 0)
         self._damage: list[SegmentDamage] = []
 
     def add_segment(self, segment: Segment, size: int) -> None:
         """One segment of `size` bytes of the present bucket."""
-        self._counts["segments"] += 1
-        self._counts["segment_bytes"] += size
+        self._count(size)
         self._damage += segment.damage
         for frame in segment.exchanges:
             summary = summarize(frame.payload)
             if self._run_id is None or summary.run_id == self._run_id:
-                self._add(summary)
+                self._spend.add_summary(summary)
+                rank = {"is_final": summary.is_final, "is_answered": summary.is_answered}
+                self._index.add(summary.request_ids, pack_value(0, 0, **rank, unknown_outcomes=0))
+
+    def add_spends(self, spends: Mapping[str, Spend], size: int) -> None:
+        """A segment of which only the sums by run are known."""
+        self._count(size)
+        for run_id, spend in spends.items():
+            if self._run_id is None or run_id == self._run_id:
+                self._spend.merge(spend)
 
     def end_bucket(self) -> "Sums":
         """All segments of the present bucket are in."""
@@ -77,29 +86,33 @@ class Sums:
 
     def totals(self) -> JournalTotals:
         """The sums so far."""
-        return JournalTotals(
-            **self._counts, oldest_s=self._oldest_s, newest_s=self._newest_s, damage=tuple(self._damage)
-        )
+        spend = {name: getattr(self._spend, name) for name in Spend.__slots__}
+        return JournalTotals(**self._counts, **spend, damage=tuple(self._damage))
 
-    def _add(self, summary: Summary) -> None:
-        counts, usage = self._counts, summary.usage
-        counts["exchanges"] += 1
-        if summary.transport_error is not ErrorCode.CONNECT_FAILED:
-            counts["sent"] += 1
-            kind = "answered" if summary.is_answered else "unknown" if summary.is_unknown_outcome else "failed"
-            counts[kind] += 1
-            if summary.is_answered:
-                counts["rows_answered"] += len(summary.request_ids) // _ID_BYTES
-        counts["input_tokens"] += usage.input_tokens or 0
-        counts["output_tokens"] += usage.output_tokens or 0
-        counts["total_tokens"] += usage.total_tokens or 0
-        counts["cached_input_tokens"] += usage.cached_input_tokens or 0
-        counts["reasoning_tokens"] += usage.reasoning_tokens or 0
-        ended_at_s = summary.sent_at_s + summary.latency_ms / 1e3
-        self._oldest_s = min(summary.sent_at_s, self._oldest_s or summary.sent_at_s)
-        self._newest_s = max(ended_at_s, self._newest_s or ended_at_s)
-        value = pack_value(0, 0, is_final=summary.is_final, is_answered=summary.is_answered, unknown_outcomes=0)
-        self._index.add(summary.request_ids, value)
+    def _count(self, size: int) -> None:
+        self._counts["segments"] += 1
+        self._counts["segment_bytes"] += size
+
+
+def journal_spend(store: Store, fingerprint: str, *, run_id: str | None = None) -> JournalTotals:
+    """`journal_totals` without `requests`, `requests_answered` and `damage`, from the ends of the segments alone.
+
+    Only a segment without a seal, which a killed writer left, is read whole.
+    """
+    sums = Sums(run_id)
+    for file in _segments(store, f"{ROOT}/{fingerprint}"):
+        start = max(0, file.size - SEAL_READ_BYTES)
+        try:
+            tail = store.read_range(file.name, start, SEAL_READ_BYTES)
+            spends = sealed_spends(tail, seed_of_segment(file.name))
+            if spends is None:
+                spends = spends_of(read_segment(file.name, store.read(file.name)))
+        except StateError:
+            if store.find(file.name) is None:  # pruned meanwhile
+                continue
+            raise
+        sums.add_spends(spends, file.size)
+    return sums.totals()
 
 
 def journal_totals(store: Store, fingerprint: str, *, run_id: str | None = None) -> JournalTotals:

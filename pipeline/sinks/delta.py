@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -11,14 +11,26 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from pipeline.errors import SinkError
+from pipeline.session import delta_package
 from pipeline.sinks.folders import Folder
-from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
+from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, Stage, lacking, require_results_table, require_same_columns
 
+_DELTA_LOG = "org.apache.spark.sql.delta.DeltaLog"
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
 # A first run that died before its commit leaves data files without a log. They are no rows of any table, and Delta's
 # vacuum removes them; a finished output of somebody else has a _SUCCESS beside them.
 _LEFT_BY_A_DEAD_RUN = ("part-", "_delta_log")
 _TXN_VERSION = "spark.databricks.delta.write.txnVersion"
+
+
+def require_delta(spark: SparkSession, what: str) -> None:
+    """Raises SinkError in a session, say of spark-submit, that was started without Delta."""
+    jvm: Any = spark.sparkContext._jvm
+    if not jvm.org.apache.spark.util.Utils.classIsLoadable(_DELTA_LOG):
+        raise SinkError(
+            f"[sink] {what}: this Spark session has no Delta. Start it with --packages {delta_package()}, "
+            'or take [sink] format = "parquet"'
+        )
 
 
 class DeltaSink:
@@ -29,13 +41,14 @@ class DeltaSink:
 
     def prepare(self, spark: SparkSession, schema: StructType, mode: Mode) -> None:
         """See `Sink.prepare`."""
+        require_delta(spark, str(self._spec))
         table = self._table(spark)
         if table is not None:
             theirs = table.toDF().schema
             if mode == "overwrite":
                 require_results_table(str(self._spec), theirs)
             else:
-                require_same_columns(str(self._spec), schema, theirs)
+                require_same_columns(self._spec, schema, theirs)
             if self._spec.path is not None:
                 Folder(spark, self._spec.path).require_writable()
             return
@@ -65,6 +78,14 @@ class DeltaSink:
         versions = log.update(*defaults).transactions()
         return bool(versions.contains(run.app_id)) and int(versions.apply(run.app_id)) >= run.sequence
 
+    def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
+        """See `Sink.open_stage`: files get into a Delta table through its log, which Spark writes."""
+        return None
+
+    def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
+        """See `Sink.publish`; there is never a stage."""
+        raise SinkError(f"[sink] {self._spec}: files cannot be published into a Delta table")
+
     def is_direct(self, mode: Mode) -> bool:
         """Appends go straight into the table; overwrite and merge take the whole run from a stage."""
         return mode == "append"
@@ -73,6 +94,8 @@ class DeltaSink:
         """See `Sink.land`. MERGE may read its source several times, so it reads a stage, never a frame that calls."""
         if self.has_landed(spark, run):
             return
+        if mode != "overwrite":
+            self._widen(spark, frame.schema)
         if self.is_direct(mode):
             self._save(frame, "append", run)
             return
@@ -84,6 +107,15 @@ class DeltaSink:
         else:
             self._save(staged, "append" if mode == "merge" else "overwrite", run)
         Folder(spark, f"{self._spec.stage_path}/{run.run_id}").delete()
+
+    def _widen(self, spark: SparkSession, ours: StructType) -> None:
+        """Adds the later columns that the table lacks: null in the rows that are there. Touches no data."""
+        table = self._table(spark)
+        missing = lacking(self._spec, ours, table.toDF().schema) if table is not None else []
+        if missing:
+            name = self._spec.table or f"delta.{_quoted(str(self._spec.path))}"
+            added = ", ".join(f"{_quoted(column)} {ours[column].dataType.simpleString()}" for column in missing)
+            spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({added})")
 
     def _save(self, frame: DataFrame, mode: str, run: RunKey) -> None:
         writer = (

@@ -22,6 +22,16 @@ class Folder:
         except Py4JJavaError as exc:
             raise SinkError(f"[sink] {path}: {_reason(exc)}") from None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a file system of this machine, as Spark sees it."""
+        return str(self._fs.getUri().getScheme()) == "file"
+
+    @property
+    def local_path(self) -> str:
+        """The path as this machine's own calls take it; only where `is_local`."""
+        return str(self._fs.makeQualified(self._path).toUri().getPath())
+
     def exists(self) -> bool:
         """Whether there is anything at this path."""
         return bool(self._call("exists", self._path))

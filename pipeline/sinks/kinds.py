@@ -1,5 +1,6 @@
 """What a sink is, and what all sinks check alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,6 +21,7 @@ class SinkSpec:
     table: str | None = None
     key: tuple[str, ...] = ()
     run_column: str = "run_id"
+    later: tuple[str, ...] = ()  # columns that a table may lack since it was made before they were
     stage_path: str = ""  # where a run is staged that must not be seen before it is whole
 
     def __str__(self) -> str:
@@ -34,6 +36,14 @@ class RunKey:
     app_id: str
     sequence: int
     run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A new folder of this machine for files that tasks write, and the columns that they leave out."""
+
+    folder: str
+    left_out: tuple[str, ...]
 
 
 class Sink(Protocol):
@@ -55,13 +65,32 @@ class Sink(Protocol):
         """Evaluates `frame` exactly once and lands it atomically; a run that has landed is skipped unevaluated."""
         ...
 
+    def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
+        """Where tasks write Parquet files of these columns themselves; None where Spark must write."""
+        ...
+
+    def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
+        """Lands exactly these files of the stage; what else is there was written by dead attempts."""
+        ...
+
     def is_direct(self, mode: Mode) -> bool:
         """Whether `land` writes into the table itself, so that a part of the rows would replace or miss others."""
         ...
 
 
-def require_same_columns(where: str, ours: StructType, theirs: StructType) -> None:
-    """Raises SinkError that names both schemas where names or types differ; order and nullability do not matter."""
+def lacking(spec: SinkSpec, ours: StructType, theirs: StructType) -> list[str]:
+    """Which of the later columns a table lacks."""
+    there = {field.name.lower() for field in theirs.fields}
+    return [field.name for field in ours.fields if field.name in spec.later and field.name.lower() not in there]
+
+
+def require_same_columns(spec: SinkSpec, ours: StructType, theirs: StructType) -> None:
+    """Raises SinkError that names both schemas where names or types differ; order and nullability do not matter.
+
+    The later columns may be lacking there.
+    """
+    missing = lacking(spec, ours, theirs)
+    ours = StructType([field for field in ours.fields if field.name not in missing])
 
     def comparable(schema: StructType) -> dict[str, str]:
         return {f.name.lower(): f.dataType.simpleString() for f in schema.fields}
@@ -75,7 +104,7 @@ def require_same_columns(where: str, ours: StructType, theirs: StructType) -> No
         if mine.get(name) != other.get(name)
     ]
     raise SinkError(
-        f"[sink] {where} has other columns than this job writes ({'; '.join(differences)}). "
+        f"[sink] {spec} has other columns than this job writes ({'; '.join(differences)}). "
         f"There: {theirs.simpleString()}. Here: {ours.simpleString()}. "
         "Choose another [sink] path or table, or make [source] select match."
     )

@@ -4,13 +4,15 @@ Atomic on local disks and HDFS. On object stores a rename is copy and delete: re
 """
 
 import uuid
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from pipeline.errors import SinkError
+from pipeline.part_files import HIDDEN
 from pipeline.sinks.folders import Folder
-from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, require_results_table, require_same_columns
+from pipeline.sinks.kinds import Mode, RunKey, SinkSpec, Stage, lacking, require_results_table, require_same_columns
 
 _INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
 # Spark skips names that begin with an underscore, so nothing in here is ever read as data.
@@ -24,6 +26,7 @@ class ParquetSink:
     def __init__(self, spec: SinkSpec) -> None:
         if spec.path is None:
             raise SinkError("[sink] format = parquet needs a path")
+        self._spec = spec
         self._path = spec.path.rstrip("/")
         self._run_column = spec.run_column
         self._run_folder = f"{spec.run_column}="
@@ -46,7 +49,7 @@ class ParquetSink:
         if mode == "overwrite":
             require_results_table(self._path, landed.schema)
         else:
-            require_same_columns(self._path, schema, landed.schema)
+            require_same_columns(self._spec, schema, landed.schema)
 
     def landed(self, spark: SparkSession) -> DataFrame | None:
         """See `Sink.landed`."""
@@ -71,10 +74,40 @@ class ParquetSink:
         """See `Sink.land`. A staging path is used by one attempt only: Spark's committer publishes a dead one's files."""
         if self.has_landed(spark, run):
             return
+        attempt = self._stage(spark, run)
+        frame.drop(*self._left_out(spark, frame.schema, mode)).write.parquet(attempt.path)
+        self._publish(spark, attempt, mode, run)
+
+    def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
+        """See `Sink.open_stage`."""
+        attempt = self._stage(spark, run)
+        if not attempt.is_local:
+            return None
+        attempt.make()
+        return Stage(attempt.local_path, self._left_out(spark, schema, mode))
+
+    def publish(self, spark: SparkSession, stage: str, files: Sequence[str], mode: Mode, run: RunKey) -> None:
+        """See `Sink.publish`. A file is shown before its folder is, and a dead attempt can only make hidden ones."""
+        for name in files:
+            Folder(spark, f"{stage}/{name}").rename_to(Folder(spark, f"{stage}/{name.lstrip(HIDDEN)}"))
+        attempt = Folder(spark, stage)
+        for name in attempt.children():
+            if name.startswith(HIDDEN):
+                Folder(spark, f"{stage}/{name}").delete()
+        self._publish(spark, attempt, mode, run)
+
+    def _left_out(self, spark: SparkSession, schema: StructType, mode: Mode) -> tuple[str, ...]:
+        """The run, which is in the folder's name, and what a table lacks that was made before a column was."""
+        landed = self.landed(spark) if mode != "overwrite" else None
+        # files of one folder have one schema: such a table keeps its shape
+        return (self._run_column, *(lacking(self._spec, schema, landed.schema) if landed is not None else ()))
+
+    def _stage(self, spark: SparkSession, run: RunKey) -> Folder:
+        return Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
+
+    def _publish(self, spark: SparkSession, attempt: Folder, mode: Mode, run: RunKey) -> None:
         if mode == "overwrite":
             self._put_back(spark)
-        attempt = Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
-        frame.drop(self._run_column).write.parquet(attempt.path)
         published = Folder(spark, self._published(run))
         if mode == "overwrite":
             self._set_aside(spark, run)

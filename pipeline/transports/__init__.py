@@ -6,12 +6,13 @@ from typing import Literal, Protocol
 from pipeline.errors import ConfigError
 from pipeline.records import HttpRequest, HttpResponse
 from pipeline.transports.httpx import open_httpx
+from pipeline.transports.local import open_local
 from pipeline.transports.reqwest import open_reqwest
 from pipeline.transports.spec import TransportSpec
 
 __all__ = ["Transport", "TransportKind", "TransportSpec", "open_transport"]
 
-TransportKind = Literal["reqwest", "httpx"]
+TransportKind = Literal["reqwest", "httpx", "local"]
 
 
 class Transport(Protocol):
@@ -26,7 +27,11 @@ class Transport(Protocol):
         ...
 
 
-_KINDS: dict[str, Callable[[TransportSpec], Transport]] = {"reqwest": open_reqwest, "httpx": open_httpx}
+_KINDS: dict[str, Callable[[TransportSpec], Transport]] = {
+    "reqwest": open_reqwest,
+    "httpx": open_httpx,
+    "local": open_local,
+}
 
 
 def open_transport(kind: str, spec: TransportSpec) -> Transport:

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from pipeline import open_session, run_job
 from pipeline.batching import PackLimits
+from pipeline.decoding import decode
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.endpoints.bodies import from_body
 from pipeline.engine import Window, WindowSettings
@@ -39,8 +40,9 @@ from pipeline.retry import Attempts
 from pipeline.simulator.vectors import canned_index, canned_pool
 from pipeline.storage import open_store
 from pipeline.transports import TransportSpec, open_transport
-from pipeline.vectors import EmbeddingContract, decode
+from pipeline.vectors import EmbeddingContract
 from pipeline.worker import BUCKET_COLUMN, Plan, run_partition
+from tests.benchmarks.bare import cpu_s
 from tests.benchmarks.canned import CannedServer
 from tests.jobs import make_job
 
@@ -172,7 +174,7 @@ LEGS: dict[str, Callable[[Leg, Callable[[], None]], Any]] = {"bare": bare, "engi
 
 def run_leg(leg: Leg, barrier: Any, times: Any) -> None:
     """In a process of its own: all start together, each reports its times."""
-    span = [0.0, 0.0]
+    span, used = [0.0, 0.0], [0.0]
     sampler = Sampler() if leg.profiles else None
 
     def started() -> None:
@@ -180,6 +182,7 @@ def run_leg(leg: Leg, barrier: Any, times: Any) -> None:
         if sampler is not None:
             sampler.start()
         span[0] = time.time()
+        used[0] = cpu_s()
 
     try:
         running = LEGS[leg.name](leg, started)
@@ -191,7 +194,7 @@ def run_leg(leg: Leg, barrier: Any, times: Any) -> None:
     span[1] = time.time()
     if sampler is not None:
         sampler.show()
-    times.put((*span, sum(os.times()[:2])))
+    times.put((*span, cpu_s() - used[0]))
 
 
 class Sampler(threading.Thread):
@@ -273,7 +276,8 @@ class Bench:
             f"{speed:,.0f} rows/s",
             rows_per_s=speed,
             wall_s=wall_s,
-            server_cpu_s=served_s,
+            cpu_us=sum(span[2] for span in spans) / rows * 1e6,
+            server_cpu_us=served_s / rows * 1e6,
         )
         self.speeds[name, encoding] = speed
         return speed
@@ -282,6 +286,7 @@ class Bench:
         """Rows per second of a whole job into Parquet; Spark's start and the counting of the source are not in it."""
         work = Path(tempfile.mkdtemp(dir=self.folder))
         with CannedServer(DIMENSIONS, LATENCY_S) as server, Memory() as memory:
+            used = tree_cpu_s()
             job = make_job(
                 work,
                 server.base_url,
@@ -299,6 +304,7 @@ class Bench:
             )
             report = run_job(job, self.spark)
             served_s = sum(psutil.Process(server.pid).cpu_times()[:2])
+            used = tree_cpu_s() - used - served_s
         assert report.status == "landed", report.lines()
         assert report.rows_landed == rows, report.lines()
         assert not report.rows_failed, report.lines()
@@ -311,7 +317,8 @@ class Bench:
             f"{speed:,.0f} rows/s; workers {memory.early_mb:.0f} MB at a fifth, at most {memory.peak_mb:.0f}",
             rows_per_s=speed,
             wall_s=report.calling_s,
-            server_cpu_s=served_s,
+            cpu_us=used / rows * 1e6,
+            server_cpu_us=served_s / rows * 1e6,
             early_mb=memory.early_mb,
             peak_mb=memory.peak_mb,
         )
@@ -324,7 +331,7 @@ class Bench:
             os.environ["SPARK_MASTER"] = f"local[{CORES}]"
             self._spark = open_session("benchmarks")
             self.job("base64", 4_000)  # the first job of a session loads classes and starts workers
-            self.lines.pop()
+            self.job("base64", 4_000)  # what a job takes before and after its rows
         return self._spark
 
     def source(self, rows: int) -> str:
@@ -337,13 +344,26 @@ class Bench:
 
     def add(self, what: str, measured: str, **figures: float) -> None:
         self.lines.append({"what": what, "measured": measured, **figures})
-        detail = " ".join(f"{name} {figures[name]:.1f}" for name in ("wall_s", "server_cpu_s") if name in figures)
+        detail = " ".join(
+            f"{name} {figures[name]:.1f}" for name in ("wall_s", "cpu_us", "server_cpu_us") if name in figures
+        )
         print(f"{what:<60} {measured:<44} {detail}", flush=True)
 
     def close(self) -> None:
         if self._spark is not None:
             self._spark.stop()
         shutil.rmtree(self.folder)
+
+
+def tree_cpu_s() -> float:
+    """CPU of this process and of all that it started and that still lives, or that they have collected."""
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
 class Memory:

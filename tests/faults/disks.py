@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline import plans
 from pipeline.board import Board, BucketControl
 from pipeline.errors import StateError
-from pipeline.journal import BucketJournal, journal_totals
+from pipeline.journal import BucketJournal, journal_spend
 from pipeline.runs import RunBook
 from pipeline.simulator import Simulator, SimulatorSettings
 from pipeline.storage import LocalStore, Store
@@ -116,7 +116,7 @@ def _pass(work: Work, store: Store) -> list[dict[str, Any]]:
                 row for batch in run_partition([rows], plan, log=journal, control=control) for row in batch.to_pylist()
             ]
         board.total()
-        journal_totals(store, work.fingerprint, run_id=record.run_id)
+        journal_spend(store, work.fingerprint, run_id=record.run_id)
         book.end(record, "landed")
     return out
 

@@ -2,11 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE, Popen
 
+import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
@@ -17,6 +19,8 @@ from pipeline.sinks import open_sink
 from tests.jobs import make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
+_SPARK_SUBMIT = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
+_RUN = str(Path(__file__).parents[2] / "jobs" / "run.py")
 NOWHERE = "http://127.0.0.1:9/v1"  # nothing may be sent: nobody would answer
 
 
@@ -58,6 +62,15 @@ def test_a_sink_that_cannot_be_written_is_refused_first(spark: SparkSession, tmp
         run_job(job, spark)
 
 
+def test_a_session_without_delta_says_how_to_get_it(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_source(tmp_path, numbered(3))
+    monkeypatch.setattr("pipeline.sinks.delta._DELTA_LOG", "org.apache.spark.sql.delta.NotThere")
+    with pytest.raises(SinkError, match=r"no Delta\. Start it with --packages io\.delta:delta-spark_"):
+        run_job(make_job(tmp_path, NOWHERE), spark)
+
+
 @pytest.mark.parametrize("sink", ["delta", "parquet"])
 def test_a_table_with_other_columns_is_refused_with_both_schemas(
     spark: SparkSession, tmp_path: Path, sink: str
@@ -84,11 +97,11 @@ def test_a_prompt_of_three_megabytes_is_a_row_like_any_other(spark: SparkSession
     assert report.errors == {"input_too_large": 1}
 
 
-def _run(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.run", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "SPARK_MASTER": "local[2]"},
+def _run(arguments: list[str], folder: Path, by: Sequence[str] = (sys.executable, "-m", "jobs.run")) -> "Popen[str]":
+    return Popen(
+        [*by, *arguments],
+        cwd=folder, stdout=PIPE, stderr=PIPE, text=True,
+        env={**os.environ, "SPARK_MASTER": "local[2]", "PYSPARK_PYTHON": sys.executable},
     )  # fmt: skip
 
 
@@ -130,7 +143,9 @@ def test_a_job_file_with_mistakes_exits_with_2_and_one_line_each(tmp_path: Path)
     assert out == ""
 
 
-def test_ctrl_c_lands_what_is_finished_and_a_rerun_buys_only_the_rest(spark: SparkSession, tmp_path: Path) -> None:
+def test_ctrl_c_lands_what_is_finished_and_a_rerun_by_spark_submit_buys_only_the_rest(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     with SimulatorProcess(SimulatorSettings(latency_ms=100, log_requests=True)) as simulator:
         conf = _conf(tmp_path, simulator.base_url)
         process = _run([conf], tmp_path)
@@ -147,8 +162,9 @@ def test_ctrl_c_lands_what_is_finished_and_a_rerun_buys_only_the_rest(spark: Spa
         assert 0 < done < 2_000
 
         simulator.set_latency(latency_ms=0)
-        process = _run([conf], tmp_path)
+        process = _run([conf], tmp_path, [_SPARK_SUBMIT, "--master", "local[2]", _RUN])
         out, err = process.communicate(timeout=180)
         assert process.returncode == 0, err
+        assert "landed" in out
         assert spark.read.parquet(str(tmp_path / "results")).select("id").distinct().count() == 2_000
         assert max(simulator.texts().bought.values()) == 1

@@ -116,7 +116,7 @@ def test_embeddings_land_bit_for_bit(spark: SparkSession, tmp_path: Path, simula
         vector = np.array(landed[row["id"]]["response"], dtype=np.float32)
         assert np.array_equal(vector, canned_vector(row["doc"])), row["id"]
         assert landed[row["id"]]["norm"] == pytest.approx(float(np.linalg.norm(vector)), rel=1e-5)
-    assert simulator.bill().requests < 12
+    assert simulator.bill().requests < 17  # five of them for the texts that tell drift
 
 
 def test_databricks_wire_shape_and_csv_source(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.columns import check_collisions, result_schema, spark_ddl, to_arrow
+from pipeline.columns import ResultShape, check_collisions, spark_ddl, to_arrow
 from pipeline.errors import ConfigError, ErrorCode
+from pipeline.prices import Price
 from pipeline.records import Outcome, RowError, Task, Usage
 
 CHAT_NAMES = [
-    *("response", "error", "usage", "finish_reason", "model", "attempts"),
+    *("response", "error", "usage", "cost", "finish_reason", "model", "attempts"),
     *("latency_ms", "request_id", "run_id", "completed_at"),
 ]
-EMBEDDING_NAMES = [*CHAT_NAMES[:5], "norm", "is_normalized", *CHAT_NAMES[5:]]
+EMBEDDING_NAMES = [*CHAT_NAMES[:6], "norm", "is_normalized", *CHAT_NAMES[6:]]
 
 
 def vector(*numbers: float) -> np.ndarray:
@@ -24,9 +25,9 @@ def vector(*numbers: float) -> np.ndarray:
 
 
 def test_the_columns_of_each_task_in_order():
-    assert result_schema(Task.CHAT).names == CHAT_NAMES
-    assert result_schema(Task.EMBEDDING).names == EMBEDDING_NAMES
-    assert result_schema(Task.CHAT, "ai_").names == [f"ai_{name}" for name in CHAT_NAMES]
+    assert ResultShape(Task.CHAT).schema().names == CHAT_NAMES
+    assert ResultShape(Task.EMBEDDING).schema().names == EMBEDDING_NAMES
+    assert ResultShape(Task.CHAT, "ai_").schema().names == [f"ai_{name}" for name in CHAT_NAMES]
 
 
 def test_the_ddl_is_what_spark_reads():
@@ -34,14 +35,14 @@ def test_the_ddl_is_what_spark_reads():
         f"{name}: bigint"
         for name in ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
     )
-    assert spark_ddl(result_schema(Task.EMBEDDING, "x ")) == (
+    assert spark_ddl(ResultShape(Task.EMBEDDING, "x ").schema()) == (
         "`x response` array<float>, "
         "`x error` struct<code: string, message: string, status: int, retryable: boolean>, "
-        f"`x usage` struct<{usage}>, "
+        f"`x usage` struct<{usage}>, `x cost` double, "
         "`x finish_reason` string, `x model` string, `x norm` float, `x is_normalized` boolean, `x attempts` int, "
         "`x latency_ms` float, `x request_id` string, `x run_id` string, `x completed_at` timestamp"
     )
-    assert spark_ddl(result_schema(Task.CHAT)).startswith("`response` string, ")
+    assert spark_ddl(ResultShape(Task.CHAT).schema()).startswith("`response` string, ")
 
 
 def test_an_answer_as_a_row():
@@ -55,7 +56,8 @@ def test_an_answer_as_a_row():
         latency_ms=12.5,
         completed_at_s=1_700_000_000.25,
     )
-    assert to_arrow([outcome], Task.CHAT, "run-1").to_pylist() == [
+    price = Price(input=2.0, output=10.0, cached_input=0.5)
+    assert to_arrow([outcome], ResultShape(Task.CHAT), "run-1", price=price).to_pylist() == [
         {
             "response": "Yes.",
             "error": None,
@@ -66,6 +68,7 @@ def test_an_answer_as_a_row():
                 "cached_input_tokens": 1,
                 "reasoning_tokens": 0,
             },
+            "cost": pytest.approx((4 * 2.0 + 1 * 0.5 + 2 * 10.0) / 1e6),
             "finish_reason": "stop",
             "model": "m",
             "attempts": 2,
@@ -80,17 +83,18 @@ def test_an_answer_as_a_row():
 @pytest.mark.parametrize(("code", "retryable"), [(ErrorCode.REFUSAL, False), (ErrorCode.OVERLOADED, True)])
 def test_an_error_as_a_row(code, retryable):
     outcome = Outcome("r", error=RowError(code, "no", 503))
-    (row,) = to_arrow([outcome], Task.CHAT, "run-1").to_pylist()
+    (row,) = to_arrow([outcome], ResultShape(Task.CHAT), "run-1").to_pylist()
     assert row["error"] == {"code": str(code), "message": "no", "status": 503, "retryable": retryable}
     assert row["response"] is None
     assert set(row["usage"].values()) == {None}
+    assert row["cost"] is None
 
 
 @pytest.mark.parametrize("task", Task)
 def test_no_outcomes_are_no_rows_of_the_same_schema(task):
-    batch = to_arrow([], task, "run-1", "ai_")
+    batch = to_arrow([], ResultShape(task, "ai_"), "run-1")
     assert batch.num_rows == 0
-    assert batch.schema == result_schema(task, "ai_")
+    assert batch.schema == ResultShape(task, "ai_").schema()
 
 
 vectors = st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=5).map(lambda numbers: vector(*numbers))
@@ -104,9 +108,9 @@ def test_every_vector_is_in_its_own_row_and_failed_rows_are_null(responses):
         else Outcome("r", error=RowError(ErrorCode.NOT_FINITE, "NaN"))
         for response in responses
     ]
-    batch = to_arrow(outcomes, Task.EMBEDDING, "run-1")
+    batch = to_arrow(outcomes, ResultShape(Task.EMBEDDING), "run-1")
     batch.validate(full=True)
-    assert batch.schema == result_schema(Task.EMBEDDING)
+    assert batch.schema == ResultShape(Task.EMBEDDING).schema()
     expected = [None if response is None else response.tolist() for response in responses]
     assert batch.column("response").to_pylist() == expected
     assert [error is None for error in batch.column("error").to_pylist()] == [r is not None for r in responses]
@@ -114,7 +118,7 @@ def test_every_vector_is_in_its_own_row_and_failed_rows_are_null(responses):
 
 def test_vectors_that_are_views_of_one_matrix_land_as_they_are():
     matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
-    batch = to_arrow([Outcome("r", response=row) for row in matrix[::-1]], Task.EMBEDDING, "run-1")
+    batch = to_arrow([Outcome("r", response=row) for row in matrix[::-1]], ResultShape(Task.EMBEDDING), "run-1")
     assert batch.column("response").to_pylist() == matrix[::-1].tolist()
     assert batch.column("response").type == pa.list_(pa.float32())
 
@@ -131,7 +135,7 @@ def test_vectors_that_are_views_of_one_matrix_land_as_they_are():
 )
 def test_a_source_column_of_the_same_name_is_refused_with_the_way_out(source, prefix, taken):
     with pytest.raises(ConfigError, match=rf"adds itself: {taken}\. Set \[sink\] prefix"):
-        check_collisions(source, Task.EMBEDDING, prefix)
+        check_collisions(source, ResultShape(Task.EMBEDDING, prefix))
 
 
 @pytest.mark.parametrize(
@@ -144,4 +148,4 @@ def test_a_source_column_of_the_same_name_is_refused_with_the_way_out(source, pr
     ],
 )
 def test_other_names_are_free(source, task, prefix):
-    check_collisions(source, task, prefix)
+    check_collisions(source, ResultShape(task, prefix))

@@ -14,7 +14,7 @@ counts = st.none() | st.integers(0, 2**53)
 def test_the_shares_sum_to_the_usage_of_the_call(usage, weights):
     shares = distribute(usage, weights)
     assert len(shares) == len(weights)
-    for name in Usage.__dataclass_fields__:
+    for name in Usage._fields:
         column = [getattr(share, name) for share in shares]
         if getattr(usage, name) is None:
             assert set(column) == {None}

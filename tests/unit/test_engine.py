@@ -247,7 +247,7 @@ def test_a_log_that_cannot_be_written_stops_sending() -> None:
     assert len(script.sent) == 2
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", [*range(60), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(60, 400))])
 def test_every_row_ends_once_whatever_happens(seed: int) -> None:
     rng = random.Random(seed)
     texts = [f"t{i}" for i in range(rng.randint(1, 60))]

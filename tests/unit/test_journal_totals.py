@@ -1,13 +1,16 @@
 import os
+from dataclasses import replace
 
 import pytest
 
 from pipeline.errors import ErrorCode
-from pipeline.journal import BucketJournal, fingerprints, journal_totals, prune
+from pipeline.journal import BucketJournal, fingerprints, journal_spend, journal_totals, prune
+from pipeline.journal.segments import seed_of_segment
+from pipeline.journal.spend import SEAL_READ_BYTES, sealed_spends
 from pipeline.journal.totals import JournalTotals
 from pipeline.records import Exchange
 from pipeline.storage import Store, open_store
-from tests.unit.journals import exchange
+from tests.unit.journals import FINGERPRINT, crash, exchange, local_store, open_bucket
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -51,6 +54,8 @@ def test_sums_are_over_all_buckets(store):
         input_tokens=30,
         output_tokens=60,
         total_tokens=90,
+        most_input_tokens=10,
+        most_output_tokens=20,
         segments=2,
         segment_bytes=size,
         oldest_s=500.0,
@@ -74,8 +79,47 @@ def test_a_run_counts_what_it_added(store):
     assert journal_totals(store, "f1", run_id="run-3").oldest_s is None
 
 
+def test_the_seals_alone_give_the_same_spend(store, monkeypatch):
+    write(store, "f1", 0, *(exchange(n, sent_at_s=float(n)) for n in range(1, 60)), exchange(2, run_id="run-2"))
+    write(
+        store, "f1", 1, exchange(90, status=429), exchange(91, error=ErrorCode.DEADLINE_EXCEEDED),
+        exchange(92, error=ErrorCode.CONNECT_FAILED), exchange(93, 94, 95, sent_at_s=5_000.0),
+    )  # fmt: skip
+    whole = {run: journal_totals(store, "f1", run_id=run) for run in (None, "run-1", "run-2", "run-3")}
+    monkeypatch.setattr(type(store), "read", lambda *_: pytest.fail("a sealed segment was read whole"))
+    for run, totals in whole.items():
+        assert journal_spend(store, "f1", run_id=run) == replace(totals, requests=0, requests_answered=0), run
+
+
+def test_a_killed_writers_segment_is_read_whole_and_sealed_by_the_next_one(tmp_path):
+    store = local_store(tmp_path)
+    journal = open_bucket(store, "a1")
+    for number in range(5):
+        journal.append(exchange(number))
+    crash(journal)
+    (path,) = tmp_path.rglob("*.seg")
+    with path.open("ab") as file:
+        file.write(b"half a frame")
+    assert journal_spend(store, FINGERPRINT).answered == 5
+    open_bucket(store, "a2").close()
+    assert sealed_spends(path.read_bytes()[-SEAL_READ_BYTES:], seed_of_segment(path.name)) is not None
+    assert journal_spend(store, FINGERPRINT).answered == journal_totals(store, FINGERPRINT).answered == 5
+
+
+@pytest.mark.parametrize("back", [1, 5, 30, 60, 90])
+def test_a_seal_that_changed_is_not_believed(tmp_path, back):
+    store = open_store(str(tmp_path))
+    write(store, "f1", 0, exchange(1), exchange(2))
+    path = next(tmp_path.glob("journal/f1/*/*.seg"))
+    data = bytearray(path.read_bytes())
+    data[-back] ^= 1
+    path.write_bytes(data)
+    assert sealed_spends(bytes(data[-SEAL_READ_BYTES:]), seed_of_segment(path.name)) is None
+    assert journal_spend(store, "f1").answered == 2
+
+
 def test_an_absent_journal_has_no_sums(store):
-    assert journal_totals(store, "none") == JournalTotals()
+    assert journal_totals(store, "none") == journal_spend(store, "none") == JournalTotals()
     assert fingerprints(store) == []
     assert prune(store, 0.0, 1e12) == []
 

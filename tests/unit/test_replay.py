@@ -1,7 +1,6 @@
 """What the journal answers and what it leaves to be asked, with a real journal in a folder."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +59,7 @@ def test_an_empty_journal_leaves_everything_to_be_asked(journal):
 
 def test_an_answer_is_replayed_as_it_was_live(journal):
     response = answered("Yes.")
-    journal.append(replace(exchange([A], response, usage=Usage(5, 2, 7), is_final=True), attempt=3))
+    journal.append(exchange([A], response, usage=Usage(5, 2, 7), is_final=True)._replace(attempt=3))
     (live,) = CHAT.parse(Batch((A,)), response)
     replayed, calls = divided(journal, [A, B])
     assert list(calls) == [B.request_id]

@@ -1,0 +1,1 @@
+"""Foreign data by the hundred thousand: what arrives may be anything, what lands may not."""

@@ -1,0 +1,46 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.nearest import SCORE, Nearest
+from pipeline.vector_types import ARROW_TYPES, to_column
+
+MATRIX = np.random.default_rng(3).standard_normal((50, 8)).astype(np.float32)
+
+
+def table(kind):
+    column, scales = to_column(list(MATRIX), kind)
+    columns = {"id": pa.array(range(50)), "response": column}
+    return pa.RecordBatch.from_pydict(columns | ({"scale": scales} if scales is not None else {}))
+
+
+@pytest.mark.parametrize("kind", ["float", "double", "float16", "int8"])
+def test_the_nearest_rows_of_all_batches_are_found(kind, monkeypatch):
+    monkeypatch.setattr("pipeline.nearest.ROWS_AT_ONCE", 7)
+    whole = table(kind)
+    nearest = Nearest(MATRIX[20], 4, kind, "response", "scale" if "scale" in whole.schema.names else None)
+    (found,) = nearest(iter([whole.slice(0, 30), whole.slice(30)]))
+    cosines = (MATRIX @ MATRIX[20]) / np.linalg.norm(MATRIX, axis=1) / np.linalg.norm(MATRIX[20])
+    rows = sorted(found.to_pylist(), key=lambda row: -row[SCORE])
+    assert found.schema.names == ["id", SCORE]
+    assert [row["id"] for row in rows] == np.argsort(-cosines)[:4].tolist()
+    assert rows[0][SCORE] == pytest.approx(1.0, abs=2e-2)
+
+
+def test_signs_alone_find_the_row_itself():
+    (found,) = Nearest(MATRIX[20], 1, "bits", "response", "scale")(iter([table("bits")]))
+    assert found.to_pylist()[0]["id"] == 20
+
+
+def test_nothing_is_near_in_an_empty_table():
+    assert list(Nearest(MATRIX[0], 3, "float", "response")(iter([]))) == []
+    assert list(Nearest(MATRIX[0], 3, "float", "response")(iter([table("float").slice(0, 0)]))) == []
+
+
+def test_vectors_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="have 8 numbers and the query's 3"):
+        list(Nearest(MATRIX[0][:3], 3, "float", "response")(iter([table("float")])))
+
+
+def test_every_type_of_the_tables_can_be_searched():
+    assert set(ARROW_TYPES) == {"float", "double", "float16", "int8", "bits"}
