@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from pipeline import ConfigError, PipelineError, SinkError, SourceError, Watcher, load_job, open_session, run_job
+from jobs.preview import show
+from pipeline import (
+    ConfigError,
+    PipelineError,
+    SinkError,
+    SourceError,
+    Watcher,
+    load_job,
+    open_session,
+    preview_job,
+    run_job,
+)
 
 HELP = """Reads a table, asks an endpoint about every row, and lands answers, token counts and errors.
 
@@ -45,6 +56,9 @@ def main(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore what the journal holds: buy every pending row anew.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing: show prompts and what the job will send, use and cost.")
+    ] = False,
     retry_errors: Annotated[
         RetryErrors | None,
         typer.Option(help="Ask only rows that landed with an error, and replace them: transient errors, or all."),
@@ -56,6 +70,9 @@ def main(
     try:
         job = load_job(conf, overrides)
         spark = open_session(job.job.name)
+        if dry_run:
+            show(preview_job(job, spark, rows=3), watcher)
+            raise typer.Exit(0)
         report = run_job(
             job,
             spark,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from pipeline.functions import ai_query
     from pipeline.landed import landed_table
+    from pipeline.preview import Preview, preview_job
     from pipeline.report import Report
     from pipeline.run import run_job
     from pipeline.search import SearchResult, job_of_results, nearest_rows, overlap
@@ -54,6 +55,7 @@ __all__ = [
     "JobFile",
     "JobStopped",
     "PipelineError",
+    "Preview",
     "Report",
     "SearchResult",
     "SinkError",
@@ -87,6 +89,7 @@ __all__ = [
     "nearest_rows",
     "open_session",
     "overlap",
+    "preview_job",
     "prune_journals",
     "register",
     "run_job",
@@ -123,6 +126,8 @@ _HOMES = {
     "job_from_mapping": "config",
     "load_job": "config",
     "landed_table": "landed",
+    "Preview": "preview",
+    "preview_job": "preview",
     "Report": "report",
     "Watcher": "watch",
     "open_session": "session",

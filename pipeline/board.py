@@ -117,6 +117,8 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.tally.input_tokens += part.tally.input_tokens
         total.tally.output_tokens += part.tally.output_tokens
         total.tally.errors.update(part.tally.errors)
+        total.cost += part.cost
+        total.currency = total.currency or part.currency
         total.calibration = merged(total.calibration, part.calibration)
         if part.stopped and not total.stopped:
             total.stopped, total.stopped_code = part.stopped, part.stopped_code

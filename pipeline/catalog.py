@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.auth import Credentials
 from pipeline.batching import PackLimits
 from pipeline.config import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
 from pipeline.errors import ConfigError
@@ -14,6 +13,7 @@ from pipeline.retry import RetrySettings
 from pipeline.settings import credentials_of, embedding_contract, retry_settings, transport_spec
 from pipeline.transports import TransportSpec
 from pipeline.vectors import EmbeddingContract
+from pipeline.workspace_auth import AnyCredentials, WorkspaceCredentials
 
 # Databricks' own embedding models by what their names contain; every other endpoint of a workspace is taken for chat.
 _EMBEDDING_WORDS = ("embedding", "gte-", "bge-")
@@ -33,7 +33,7 @@ class NamedEndpoint:
     base_url: str
     in_flight: int = 256  # of the whole query
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    credentials: Credentials | None = None
+    credentials: AnyCredentials | None = None
     pack: PackLimits = field(default_factory=PackLimits)
     retry: RetrySettings = field(default_factory=RetrySettings)
     contract: EmbeddingContract | None = None
@@ -61,7 +61,7 @@ class Catalog:
             return found
         variables = os.environ if environment is None else environment
         if name and variables.get("DATABRICKS_HOST"):
-            return _of_workspace(name, variables["DATABRICKS_HOST"])
+            return _of_workspace(name, variables["DATABRICKS_HOST"], bool(variables.get("DATABRICKS_TOKEN")))
         known = ", ".join(sorted(self.endpoints)) or "none"
         raise ConfigError(
             f"the endpoint {name!r} is unknown. Known in {self.origin}: {known}; DATABRICKS_HOST is not set"
@@ -128,14 +128,13 @@ def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
     )
 
 
-def _of_workspace(name: str, host: str) -> NamedEndpoint:
-    """A serving endpoint of the workspace, with the token that the environment of the workers holds."""
+def _of_workspace(name: str, host: str, has_token: bool) -> NamedEndpoint:
+    """A serving endpoint of the workspace; a token of the environment needs no SDK, every other credential does."""
     kind = "embedding" if any(word in name.lower() for word in _EMBEDDING_WORDS) else "chat"
-    table = {
-        "kind": kind,
-        "api": "databricks",
-        "base_url": host if "://" in host else f"https://{host}",
-        "auth": {"scheme": "bearer", "secret": "env:DATABRICKS_TOKEN"},
-    }
+    base_url = host if "://" in host else f"https://{host}"
+    table: dict[str, Any] = {"kind": kind, "api": "databricks", "base_url": base_url}
+    if has_token:
+        table["auth"] = {"scheme": "bearer", "secret": "env:DATABRICKS_TOKEN"}
     file = endpoints_from_mapping({"endpoints": {name: table}}, "DATABRICKS_HOST")
-    return _named(name, file.endpoints[name])
+    found = _named(name, file.endpoints[name])
+    return found if has_token else replace(found, credentials=WorkspaceCredentials(base_url))

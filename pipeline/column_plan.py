@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.auth import Credentials
 from pipeline.conditions import AiFunctionError, row_condition
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
@@ -11,6 +10,7 @@ from pipeline.questions import QuestionSpec
 from pipeline.readings import ResultSpec
 from pipeline.records import Failure
 from pipeline.transports import TransportSpec
+from pipeline.workspace_auth import AnyCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ColumnPlan:
     window: WindowSettings = field(default_factory=WindowSettings)
     transport_kind: str = "reqwest"
     transport: TransportSpec = field(default_factory=TransportSpec)
-    credentials: Credentials | None = None
+    credentials: AnyCredentials | None = None
     cache_path: str | None = None
 
 

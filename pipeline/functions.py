@@ -43,6 +43,7 @@ class _Registered:
 
     catalog: Catalog = field(default_factory=Catalog)
     templates: Templates = field(default_factory=lambda: SHIPPED)
+    remote_slots: int = 1  # of a Spark Connect server, which only `register` asks
 
 
 registered = _Registered()
@@ -106,8 +107,17 @@ def invoke(
 
 
 def to_udf(plan: ColumnPlan) -> Callable[..., Column]:
-    """The one UDF that calls; nondeterministic, so that the optimizer neither repeats nor moves it."""
-    packed = pack(partial(run_columns, plan=plan))
+    """The UDF of a call."""
+    udf: Callable[..., Column] = calling_udf(plan.function, partial(run_columns, plan=plan), result_type(plan.result))
+    return udf
+
+
+def calling_udf(name: str, run: Callable[..., Iterator[pa.Array]], kind: pa.DataType) -> Any:
+    """The one kind of UDF that calls; nondeterministic, so that the optimizer neither repeats nor moves it.
+
+    `run` takes the batches, and as `folder` where the tasks of the query meet.
+    """
+    packed = pack(run)
     driver = _DRIVER
 
     def work(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
@@ -118,10 +128,9 @@ def to_udf(plan: ColumnPlan) -> Callable[..., Column]:
         # one execution of the query in one executor, whose workers have one parent
         return unless_failed(f"{driver}-{os.getppid()}-{execution}", packed, batches)
 
-    work.__name__ = plan.function
-    udf: Any = F.arrow_udf(work, from_arrow_type(result_type(plan.result)))
-    nondeterministic: Callable[..., Column] = udf.asNondeterministic()
-    return nondeterministic
+    work.__name__ = name
+    udf: Any = F.arrow_udf(work, from_arrow_type(kind))
+    return udf.asNondeterministic()
 
 
 def let_output_flow(spark: SparkSession | None = None) -> None:
@@ -158,8 +167,10 @@ def slots() -> int:
     if told is not None:
         return max(1, int(told))
     spark = SparkSession.getActiveSession()
-    if spark is None or is_remote():
+    if spark is None:
         return 1
+    if is_remote():
+        return registered.remote_slots
     return max(1, int(spark.sparkContext.defaultParallelism))
 
 

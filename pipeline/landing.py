@@ -65,8 +65,7 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
             "which sends one call at a time; use fewer cores, or a new [state] path"
         )
     plan = plans.worker_plan(job, opened.base_url, key.run_id, workers)
-    endpoint = f"{job.endpoint.api}/{job.endpoint.name}"
-    plan = replace(plan, calibration=load_calibration(opened.state, endpoint))
+    plan = replace(plan, calibration=load_calibration(opened.state, endpoint_key(job)))
     if opened.retry_errors is not None:
         plan = replace(plan, retry_failed=opened.retry_errors, asks_unknown_again=True)
     if lands_whole or pending.mode == "overwrite":
@@ -94,7 +93,7 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         report.stopped = "" if has_landed else _reason(exc)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
-    add_calibration(opened.state, endpoint, total.calibration)
+    add_calibration(opened.state, endpoint_key(job), total.calibration)
     if total.journal_damage:
         report.notes.append(
             f"{total.journal_damage:,} damaged journal frames were found and not served; their rows were asked again. "
@@ -110,6 +109,11 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         )
     is_partial = bool(total.rows_not_attempted or total.stopped)
     report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+
+
+def endpoint_key(job: JobFile) -> str:
+    """What a calibration of token estimates belongs to: the model counts, whatever its address."""
+    return f"{job.endpoint.api}/{job.endpoint.name}"
 
 
 def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: BucketTask, results: StructType) -> None:

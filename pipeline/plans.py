@@ -13,6 +13,7 @@ from pipeline.config import EMBEDDED, LOCAL, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
+from pipeline.estimates import Speed
 from pipeline.journal import JournalTotals, Lease
 from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
@@ -115,6 +116,20 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         max_error_ratio=job.embedding.max_error_ratio,
         price=price(job),
     )
+
+
+def max_output_tokens(job: JobFile) -> int | None:
+    """Of one answer: 0 for embeddings, None where the request sets no bound."""
+    if job.request.task is Task.EMBEDDING:
+        return 0
+    parameters = job.request.parameters
+    most = parameters.get("max_tokens") or parameters.get("max_completion_tokens")
+    return most if isinstance(most, int) else None
+
+
+def speed(job: JobFile, cores: int) -> Speed:
+    """What bounds the job's pace."""
+    return Speed((), job.limits.in_flight, cores)
 
 
 def price(job: JobFile) -> Price | None:

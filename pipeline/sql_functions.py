@@ -16,6 +16,7 @@ from pyspark.sql.utils import is_remote
 from pipeline.arguments import MapValue, bind, not_constant
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
+from pipeline.fixed_functions import DIFFERENCES, register_fixed
 from pipeline.functions import invoke, let_output_flow, place, registered
 from pipeline.guard import guard
 from pipeline.siblings import FUNCTIONS, Function
@@ -31,19 +32,16 @@ def register(
     """Makes the AI functions known to this session's SQL, with the endpoints of a file (or of nested tables).
 
     `templates` is a file of prompts that replace shipped ones. Raises ConfigError for a file that is wrong, and for
-    settings of Spark under which calls are bought twice. Over Spark Connect only the column functions work, and a
-    warning says so.
+    settings of Spark under which calls are bought twice. Over Spark Connect the names have one type each, and a
+    warning says what differs; the column functions are the same.
     """
     guard(spark)
     let_output_flow(spark)
     registered.catalog = open_catalog(endpoints)
     registered.templates = load_templates(templates)
     if is_remote():
-        warnings.warn(
-            "Spark Connect has no registry for functions whose type follows from their arguments: use ai_query and its "
-            "siblings as column functions; their names in SQL need a classic session",
-            stacklevel=2,
-        )
+        register_fixed(spark)
+        warnings.warn(DIFFERENCES, stacklevel=2)
         return
     gateway = spark.sparkContext._gateway
     ensure_callback_server_started(gateway)

@@ -25,7 +25,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.board import Board
+from pipeline.prices import money
 from pipeline.report import Report
+from pipeline.worker import Progress as Totals
 
 PLAIN_EVERY_S = 5.0
 LIVE_EVERY_S = 0.5
@@ -86,13 +88,13 @@ class Watcher:
         with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as progress:
             bar = progress.add_task("rows", total=rows, detail="starting")
             while not ended.wait(LIVE_EVERY_S):
-                done, detail = pace.line(board)
+                done, detail = pace.line(board, rows)
                 progress.update(bar, completed=done, detail=detail if done < rows else f"{detail} · landing")
 
     def _plain(self, board: Board, rows: int, ended: threading.Event) -> None:
         pace = _Pace()
         while not ended.wait(PLAIN_EVERY_S):
-            done, detail = pace.line(board)
+            done, detail = pace.line(board, rows)
             left = pace.left_s(rows - done)
             print(
                 f"rows {done:,}/{rows:,} ({done / max(1, rows):.0%}) · {detail} · left {left}",
@@ -181,7 +183,7 @@ class _Pace:
         self._points: list[tuple[float, int]] = [(time.monotonic(), 0)]
         self.rows_per_s = 0.0
 
-    def line(self, board: Board) -> tuple[int, str]:
+    def line(self, board: Board, rows: int) -> tuple[int, str]:
         total = board.total()
         done = total.rows_done
         now_s = time.monotonic()
@@ -200,6 +202,8 @@ class _Pace:
         ]
         if tally.rate_limited:
             parts.append(f"{tally.rate_limited:,} x 429")
+        if total.cost:
+            parts.append(spent(total, rows))
         return done, " · ".join(parts)
 
     def left_s(self, rows: int) -> str:
@@ -207,6 +211,15 @@ class _Pace:
             return "?"
         seconds = round(rows / self.rows_per_s)
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def spent(total: Totals, rows: int) -> str:
+    """What was spent, and what all of `rows` will cost if the rest is like those that were bought so far."""
+    so_far = money(total.cost, total.currency)
+    bought = total.rows_done - total.rows_replayed
+    if not bought or total.rows_done >= rows:
+        return so_far
+    return f"{so_far} of about {money(total.cost + total.cost / bought * (rows - total.rows_done), total.currency)}"
 
 
 def _cell(value: object) -> str:

@@ -100,6 +100,8 @@ class Progress:
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
     calibration: Calibration = field(default_factory=dict)  # added here
+    cost: float = 0.0  # of the answers so far, where the model has a price
+    currency: str = ""
     stopped: str = ""
     stopped_code: str = ""
     is_finished: bool = False
@@ -253,7 +255,7 @@ class _Partition:
         self._open_rows[number] = piece.num_rows
         self._open_bytes += piece.nbytes
         self.progress.rows_in += piece.num_rows
-        rows = _values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
+        rows = row_values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
         fresh: dict[str, Request] = {}
         for index, row in enumerate(rows):
             request = self._renderer.render(row) if row is not None else _UNREADABLE
@@ -466,6 +468,9 @@ class _Partition:
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
         progress.calibration = self._estimator.added
+        if (price := self._plan.price) is not None:
+            progress.cost = price.of_tokens(progress.tally.input_tokens, progress.tally.output_tokens)
+            progress.currency = price.currency
         if self._window.stopped is not None:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)
@@ -475,7 +480,7 @@ class _Partition:
 _UNREADABLE = RowError(ErrorCode.INVALID_INPUT, "a column of the prompt holds bytes that are no UTF-8, or no such date")
 
 
-def _values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
+def row_values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
     """The rows as Python values; None for one that has none: Spark's strings hold any bytes, its dates any year."""
     try:
         return list(piece.to_pylist())
@@ -483,7 +488,7 @@ def _values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
         if piece.num_rows == 1:
             return [None]
         half = piece.num_rows // 2
-        return _values(piece.slice(0, half)) + _values(piece.slice(half))
+        return row_values(piece.slice(0, half)) + row_values(piece.slice(half))
 
 
 def _stop(reason: str) -> Failure:

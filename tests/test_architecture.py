@@ -18,26 +18,35 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding"),
+        *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding", "estimates"),
         *("identity", "json_schemas", "limits", "long_texts", "messages", "model_parameters", "prices", "prompts"),
         *("references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
-    3: {"auth", "journal", "storage", "transports"},
+    3: {"auth", "journal", "storage", "transports", "workspace_auth"},
     4: {
         *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
-        *("column_worker", "engine", "json_functions", "loop", "nearest", "part_files", "query_failure"),
-        *("query_memory",),
-        *("replay", "response_cache", "runs", "settings", "siblings", "task", "templates"),
-        *("worker",),
+        *("column_worker", "engine", "loop", "nearest", "part_files", "query_failure", "query_memory"),
+        *("rendering", "replay", "response_cache", "runs", "settings", "siblings", "task", "templates"),
+        *("json_functions", "late_calls", "worker"),
     },
     5: {
-        *("functions", "guard", "session", "sibling_columns", "simulator", "sinks", "spark", "sql_functions"),
+        *(
+            "fixed_functions",
+            "functions",
+            "guard",
+            "session",
+            "sibling_columns",
+            "simulator",
+            "sinks",
+            "spark",
+            "sql_functions",
+        ),
         "worker_daemon",
     },
     6: {
         *("audit", "embedding_plans", "landed", "landing", "pandas_api", "pandas_calls", "pending"),
-        *("plans", "report", "run", "search", "servers", "shelf", "statements"),
+        *("plans", "preview", "report", "run", "search", "servers", "shelf", "statements"),
         *("stream", "tables", "watch"),
     },
 }
@@ -47,6 +56,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 SPARK = tuple(f"pipeline.{name}" for floor in (5, 6) for name in sorted(FLOORS[floor] - {"simulator"}))
 DOORS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("pipeline.simulator",),
+    "databricks": ("pipeline.workspace_auth",),
     "delta": SPARK,
     "google_crc32c": ("pipeline.journal",),
     "httpx": ("pipeline.transports.httpx",),
@@ -69,7 +79,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
-OPTIONAL = {"uvloop", "wordllama"}
+OPTIONAL = {"databricks.sdk.core", "uvloop", "wordllama"}
 
 IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
@@ -179,7 +189,7 @@ def test_imports_point_down(name):
 @pytest.mark.parametrize("name", [name for name in PIPELINE if FLOOR_OF[unit(name)] == 3])
 def test_doors_do_not_know_each_other(name):
     others = {unit(target) for target in edges(name) if FLOOR_OF[unit(target)] == 3} - {unit(name)}
-    assert others <= ({"storage"} if unit(name) == "journal" else set())
+    assert others <= {"journal": {"storage"}, "workspace_auth": {"auth"}}.get(unit(name), set())
 
 
 @pytest.mark.parametrize("name", [name for name in PIPELINE if unit(name) == "simulator"])

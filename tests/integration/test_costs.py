@@ -53,7 +53,7 @@ def priced_job(folder: Path, simulator: Handle, sink: str) -> JobFile:
     return make_job(folder, simulator.base_url, sink={"format": sink}, budget={"prices": str(prices)})
 
 
-@pytest.mark.parametrize("sink", ["delta", "parquet"])
+@pytest.mark.parametrize("sink", ["parquet", "delta"])
 def test_all_that_was_paid_is_in_the_books_and_tables_made_before_keep_working(
     spark: SparkSession, tmp_path: Path, simulator: Handle, sink: str
 ) -> None:

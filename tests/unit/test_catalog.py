@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from pipeline.catalog import Catalog, open_catalog
 from pipeline.errors import ConfigError
 from pipeline.records import Task
+from pipeline.workspace_auth import WorkspaceCredentials
 
 CHAT = {"kind": "chat", "base_url": "http://127.0.0.1:8000/v1/"}
 EMBEDDING = {"kind": "embedding", "base_url": "http://127.0.0.1:8000/v1"}
@@ -57,10 +59,14 @@ def test_an_unknown_name_lists_the_known_ones():
     ],
 )
 def test_the_workspace_of_the_environment_is_asked_next(name, task):
-    endpoint = open_catalog({"endpoints": {"a": CHAT}}).find(name, {"DATABRICKS_HOST": "adb-1.net"})
+    endpoint = open_catalog({"endpoints": {"a": CHAT}}).find(
+        name, {"DATABRICKS_HOST": "adb-1.net", "DATABRICKS_TOKEN": "x"}
+    )
     assert (endpoint.task, endpoint.api, endpoint.base_url) == (task, "databricks", "https://adb-1.net")
     assert endpoint.credentials is not None
     assert endpoint.credentials.describe() == "env:DATABRICKS_TOKEN"
+    without = open_catalog({"endpoints": {"a": CHAT}}).find(name, {"DATABRICKS_HOST": "adb-1.net"})
+    assert without == replace(endpoint, credentials=WorkspaceCredentials("https://adb-1.net"))
 
 
 def test_the_session_overrides_the_default():

@@ -1,0 +1,192 @@
+"""What a job will send, use, cost and take, reckoned from a sample. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from pipeline.batching import PackLimits
+from pipeline.limits import Limit
+from pipeline.prices import Price, money
+
+# Two standard errors on both sides: 95 % of the samples have the truth between.
+_ERRORS = 1.96
+# Calls that one core of an ordinary machine builds, sends, reads and journals (tests.benchmarks.overhead).
+CALLS_PER_CORE_S = 1_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A figure with what it may be."""
+
+    low: float
+    middle: float
+    high: float
+
+    def __str__(self) -> str:
+        """Without the range where it is narrow."""
+        if self.high - self.low < 0.01 * max(self.middle, 1.0):
+            return f"{self.middle:,.0f}"
+        return f"{self.middle:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Input tokens of the requests that were rendered; `rows` of the whole table stand behind them."""
+
+    rows: int
+    rendered: int
+    refused: int  # rows that ask nothing: blank, or not to be rendered
+    input_tokens: tuple[int, ...]  # one per distinct request
+
+    @property
+    def scale(self) -> float:
+        """What one rendered row stands for."""
+        return self.rows / self.rendered if self.rendered else 0.0
+
+    @property
+    def questions(self) -> int:
+        """Distinct requests of the whole table; equal ones that the sample missed make it too many."""
+        return round(len(self.input_tokens) * self.scale)
+
+    @property
+    def mean(self) -> float:
+        """Input tokens of a request."""
+        return mean(self.input_tokens) if self.input_tokens else 0.0
+
+    @property
+    def p95(self) -> int:
+        """The size that 95 % of the requests do not exceed."""
+        ordered = sorted(self.input_tokens)
+        return ordered[math.ceil(0.95 * len(ordered)) - 1] if ordered else 0
+
+    def total(self) -> Range:
+        """Input tokens of the whole table."""
+        if len(self.input_tokens) < 2 or self.scale == 1:
+            exact = self.questions * self.mean
+            return Range(exact, exact, exact)
+        return spread(self.input_tokens, self.questions)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came back for a part of the requests."""
+
+    output_tokens: tuple[int, ...] = ()
+    latency_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What bounds a job: its limits, the calls at once, and the cores of its workers."""
+
+    limits: tuple[Limit, ...]
+    in_flight: int
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A whole job. None where nothing tells."""
+
+    requests: int
+    input_tokens: Range
+    output_tokens: Range | None
+    cost: Range | None  # in the price's currency
+    duration_s: float | None
+    binds: str  # what the duration comes from
+
+    def lines(self, price: Price | None) -> list[tuple[str, str]]:
+        """(label, text), in reading order."""
+        output = f"{self.output_tokens} out" if self.output_tokens else "out not known before an answer"
+        lines = [("requests", f"{self.requests:,}"), ("tokens", f"{self.input_tokens} in, {output}")]
+        if price is not None and self.cost is not None:
+            low, middle, high = (
+                money(value, price.currency) for value in (self.cost.low, self.cost.middle, self.cost.high)
+            )
+            lines.append(("cost", f"{middle} ({low} to {high})" if low != high else middle))
+            lines.append(("", f"price of {price.date}, {price.source}"))
+        if self.duration_s is not None:
+            lines.append(("duration", f"{clock(self.duration_s)} of calls; what binds: {self.binds}"))
+        else:
+            lines.append(("duration", "not known before an answer: no limit is set, and no call was made"))
+        return lines
+
+
+def reckon(
+    sizes: Sizes, answered: Answered, price: Price | None, speed: Speed, pack: PackLimits, max_output_tokens: int | None
+) -> Estimate:
+    """The whole job. `max_output_tokens` is 0 for embeddings, None where the request sets no bound."""
+    input_tokens = sizes.total()
+    output_tokens = _output(sizes.questions, answered, max_output_tokens)
+    requests = _requests(sizes, pack)
+    cost = None
+    if price is not None and output_tokens is not None:
+        low, middle, high = (
+            price.of_tokens(getattr(input_tokens, name), getattr(output_tokens, name))
+            for name in ("low", "middle", "high")
+        )
+        cost = Range(low, middle, high)
+    duration_s, binds = _duration(requests, input_tokens, output_tokens, answered, speed)
+    return Estimate(requests, input_tokens, output_tokens, cost, duration_s, binds)
+
+
+def spread(sample: Sequence[float], count: int) -> Range:
+    """The sum of `count` values of which a sample is known."""
+    middle = mean(sample) * count
+    if len(sample) < 2:
+        return Range(0.0, middle, 2 * middle)
+    error = _ERRORS * stdev(sample) / math.sqrt(len(sample)) * count
+    # what n values did not show may still be in 3 / n of all: a sample of equals is no proof that all are equal
+    error = max(error, 3 / len(sample) * middle)
+    return Range(max(0.0, middle - error), middle, middle + error)
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`, or tenths of a second below a minute."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _output(questions: int, answered: Answered, most: int | None) -> Range | None:
+    if most == 0:
+        return Range(0.0, 0.0, 0.0)
+    if answered.output_tokens:
+        found = spread(answered.output_tokens, questions)
+        if most is None:
+            return found
+        return Range(found.low, found.middle, min(found.high, most * questions))
+    if most is None:
+        return None
+    return Range(0.0, most * questions / 2, most * questions)
+
+
+def _requests(sizes: Sizes, pack: PackLimits) -> int:
+    calls = sizes.questions / pack.max_rows
+    if pack.max_tokens is not None:
+        calls = max(calls, sizes.questions * sizes.mean / pack.max_tokens)
+    return math.ceil(calls)
+
+
+def _duration(
+    requests: int, input_tokens: Range, output_tokens: Range | None, answered: Answered, speed: Speed
+) -> tuple[float | None, str]:
+    output = output_tokens.middle if output_tokens is not None else 0.0
+    amounts = {
+        "requests": float(requests),
+        "input_tokens": input_tokens.middle,
+        "output_tokens": output,
+        "tokens": input_tokens.middle + output,
+    }
+    bounds = [
+        (amounts[limit.meter] * limit.window_s / limit.amount, limit.name)
+        for limit in speed.limits
+        if limit.meter in amounts
+    ]
+    if answered.latency_s:
+        at_once = min(speed.in_flight, requests) or 1
+        bounds.append((requests * mean(answered.latency_s) / at_once, f"in_flight = {speed.in_flight}"))
+        bounds.append((requests / (CALLS_PER_CORE_S * speed.cores), f"{speed.cores} cores of the workers"))
+    return max(bounds) if bounds else (None, "")
