@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -99,15 +98,15 @@ class _Builder:
         types: dict[str, str | None] = {name: str(row.dataType().simpleString()) for name, row in rows.items()}
         for parameter in function.parameters:
             if parameter.takes_variant and types.get(parameter.name) == "variant":
-                rows[parameter.name] = self._builtin("to_json", rows[parameter.name])
+                rows[parameter.name] = self._to_json(rows[parameter.name])
         call = function.plan(place(), values, types)
-        return invoke(call, list(rows.values()), self._expression, partial(self._builtin, "parse_json"))
+        return invoke(call, list(rows.values()), self._expression, self._parse_json)
 
-    def _builtin(self, name: str, argument: Any) -> Any:
-        """One of Spark's own functions over an expression."""
-        identifier = self._jvm.org.apache.spark.sql.catalyst.FunctionIdentifier(name)
-        registry = self._spark._jsparkSession.sessionState().functionRegistry()
-        return registry.lookupFunction(identifier, _to_seq(self._spark.sparkContext, [argument]))
+    def _parse_json(self, text: Any) -> Any:
+        return self._jvm.org.apache.spark.sql.catalyst.expressions.variant.ParseJson(text, True)
+
+    def _to_json(self, value: Any) -> Any:
+        return self._jvm.org.apache.spark.sql.catalyst.expressions.StructsToJson(value)
 
     def _expression(self, udf: Any, arguments: Sequence[Any]) -> Any:
         judf = getattr(udf, "_judf", None) or udf._unwrapped._judf

