@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -30,6 +31,9 @@ from pipeline.task import BucketTask
 
 # The last line of a Python traceback inside Spark's error text.
 _RAISED = re.compile(r"^(?:[a-z_][\w.]*\.)?([A-Z]\w+): (.+)$", re.MULTILINE)
+
+# What a Spark action ends with; a stream's batch is landed below pyspark's translation.
+FAILURES = (PySparkException, Py4JJavaError, PipelineError)
 
 Watch = Callable[[Board, int], AbstractContextManager[None]]
 
@@ -84,13 +88,9 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         with opened.watch(board, pending.rows):
             _land_rows(opened, key, pending.mode, rows, task, results)
         has_landed = True
-    except (
-        PySparkException,
-        Py4JJavaError,
-        PipelineError,
-    ) as exc:  # a stream's batch is landed below pyspark's translation
-        has_landed = opened.sink.has_landed(spark, key)
-        report.stopped = "" if has_landed else _reason(exc)
+    except FAILURES as exc:
+        report.stopped = reason_of(exc)
+        has_landed = _has_landed(opened, key, report)
     report.calling_s += time.time() - calling_since_s
     total = board.total()
     add_calibration(opened.state, endpoint_key(job), total.calibration)
@@ -109,6 +109,18 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
         )
     is_partial = bool(total.rows_not_attempted or total.stopped)
     report.status = ("partial" if is_partial else "landed") if has_landed else "failed"
+
+
+def _has_landed(opened: Opened, key: RunKey, report: Report) -> bool:
+    """Whether the rows are there although the landing failed: a commit may succeed and its acknowledgement be lost."""
+    try:
+        has_landed = opened.sink.has_landed(opened.spark, key)
+    except FAILURES as exc:
+        report.notes.append(f"whether this run has landed could not be read ({reason_of(exc)}); a rerun finds out")
+        return False
+    if has_landed:
+        report.stopped = ""
+    return has_landed
 
 
 def endpoint_key(job: JobFile) -> str:
@@ -139,9 +151,17 @@ def absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
-def _reason(exc: Exception) -> str:
+def reason_of(exc: Exception) -> str:
     """The sentence behind a failed Spark action: the worker's own exception where there is one."""
-    raised = _RAISED.findall(str(exc))
+    text = str(exc)
+    if isinstance(exc, Py4JJavaError):
+        cause: Any = exc.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        text = str(cause.getMessage())
+        if "Traceback" not in text:
+            return f"{cause.getClass().getSimpleName()}: {text}".split("\n")[0][:500]
+    raised = _RAISED.findall(text)
     if raised:
         return f"{raised[-1][0]}: {raised[-1][1]}"[:500]
     return f"{type(exc).__name__}: {first_line(exc)}"
