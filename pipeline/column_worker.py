@@ -284,7 +284,7 @@ class _Worker:
         if self._window is None:
             return
         # a call that waits for its next attempt holds no slot
-        room = self._most_sent - self._sent + self._window.waiting * self._plan.window.pack.max_rows
+        room = self._most_sent - self._sent + self._window.between_attempts * self._plan.window.pack.max_rows
         calls: list[tuple[Request, Attempts]] = []
         while len(calls) < room and (self._mine or self._unsent):
             if not self._mine:
