@@ -63,6 +63,7 @@ def run_job(
         state_path = absolute(job.state_path)
         state = open_store(state_path)
         prompt = plans.prompt_spec(job)
+        plans.quota_spec(job, 1, None)  # refuses a cap on cost without a price, before anything is opened
         sink = open_sink(plans.sink_spec(job, state_path=state_path))
         source = read_source(spark, plans.source_spec(job))
         require_columns(source, prompt_columns(prompt), "[request] prompt")

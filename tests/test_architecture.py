@@ -23,10 +23,10 @@ FLOORS: dict[int, set[str]] = {
         *("prompts", "references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
-    3: {"auth", "journal", "storage", "transports", "workspace_auth"},
+    3: {"auth", "journal", "quota", "storage", "transports", "workspace_auth"},
     4: {
         *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
-        *("column_worker", "engine", "late_calls", "loop", "nearest", "part_files", "query_failure"),
+        *("column_worker", "engine", "exchanges", "late_calls", "loop", "nearest", "part_files", "query_failure"),
         *("query_memory", "rendering", "replay", "response_cache", "runs", "settings", "siblings"),
         *("task", "templates", "worker"),
     },
@@ -45,7 +45,7 @@ FLOORS: dict[int, set[str]] = {
         "worker_daemon",
     },
     6: {
-        *("audit", "embedding_plans", "landed", "landing", "pandas_api", "pandas_calls", "pending"),
+        *("audit", "embedding_plans", "landed", "landing", "leasing", "pandas_api", "pandas_calls", "pending"),
         *("plans", "preview", "report", "run", "search", "servers", "shelf"),
         *("statements", "stream", "tables", "watch"),
     },
