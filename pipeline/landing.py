@@ -102,7 +102,7 @@ def _called(
     opened: Opened, key: RunKey, pending: Pending, report: Report, leasing: Leasing, buckets: int, *, lands_whole: bool
 ) -> tuple[bool, Progress] | None:
     """Whether the rows have landed, and where the partitions stood at the end; None where the drift gate refused."""
-    job, spark = opened.job, opened.spark
+    job = opened.job
     plan = plans.worker_plan(job, opened.base_url, key.run_id, leasing.quota, leasing.link)
     plan = replace(plan, calibration=load_calibration(opened.state, endpoint_key(job)))
     if opened.retry_errors is not None:
