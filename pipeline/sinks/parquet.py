@@ -74,13 +74,13 @@ class ParquetSink:
         """See `Sink.land`. A staging path is used by one attempt only: Spark's committer publishes a dead one's files."""
         if self.has_landed(spark, run):
             return
-        attempt = self._stage(spark, run)
+        attempt = self._stage(spark, mode, run)
         frame.drop(*self._left_out(spark, frame.schema, mode)).write.parquet(attempt.path)
         self._publish(spark, attempt, mode, run)
 
     def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
         """See `Sink.open_stage`."""
-        attempt = self._stage(spark, run)
+        attempt = self._stage(spark, mode, run)
         if not attempt.is_local:
             return None
         attempt.make()
@@ -102,12 +102,12 @@ class ParquetSink:
         # files of one folder have one schema: such a table keeps its shape
         return (self._run_column, *(lacking(self._spec, schema, landed.schema) if landed is not None else ()))
 
-    def _stage(self, spark: SparkSession, run: RunKey) -> Folder:
+    def _stage(self, spark: SparkSession, mode: Mode, run: RunKey) -> Folder:
+        if mode == "overwrite":  # now, since this run may fail, too
+            self._put_back(spark)
         return Folder(spark, f"{self._path}/{_STAGING}/{run.run_id}/{uuid.uuid4().hex}")
 
     def _publish(self, spark: SparkSession, attempt: Folder, mode: Mode, run: RunKey) -> None:
-        if mode == "overwrite":
-            self._put_back(spark)
         published = Folder(spark, self._published(run))
         if mode == "overwrite":
             self._set_aside(spark, run)
