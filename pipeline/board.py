@@ -10,9 +10,9 @@ import orjson
 from pipeline.engine import Tally
 from pipeline.errors import StateError
 from pipeline.limits import LimitUse, QuotaView, added_views
+from pipeline.progress import Progress
 from pipeline.storage import Store
 from pipeline.tokens import merged
-from pipeline.worker import Progress
 
 
 class Board:

@@ -18,7 +18,8 @@ from pipeline.journal import BucketJournal, JournalTotals, journal_totals
 from pipeline.long_texts import LongTexts
 from pipeline.storage import Store
 from pipeline.vectors import Matrix, norms
-from pipeline.worker import Plan, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 
 BUCKET = 999_999  # no job has so many
 # The same request gives the same number, or nearly: servers that batch differently differ in the last bits.

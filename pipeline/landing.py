@@ -24,6 +24,7 @@ from pipeline.leasing import Leasing, leased
 from pipeline.limits import QuotaView
 from pipeline.part_files import PartWriter
 from pipeline.pending import Pending, RetryErrors
+from pipeline.progress import Progress
 from pipeline.prompts import prompt_columns
 from pipeline.records import Task
 from pipeline.report import Report
@@ -31,7 +32,6 @@ from pipeline.sinks import Mode, RunKey, Sink
 from pipeline.spark import answered, bucket_count, bucketed, first_line, is_plain, slots, written
 from pipeline.storage import Store
 from pipeline.task import BucketTask
-from pipeline.worker import Progress
 
 # The last line of a Python traceback inside Spark's error text.
 _RAISED = re.compile(r"^(?:[a-z_][\w.]*\.)?([A-Z]\w+): (.+)$", re.MULTILINE)

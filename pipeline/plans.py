@@ -33,7 +33,7 @@ from pipeline.settings import (
 from pipeline.sinks import SinkSpec
 from pipeline.spark import SourceSpec
 from pipeline.storage import Store
-from pipeline.worker import Plan
+from pipeline.worker_plan import Plan
 
 # Where nobody configured `in_flight`, AIMD looks for the endpoint's capacity up to here.
 MOST_TRIED = 1024

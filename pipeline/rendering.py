@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipeline.pieces import row_values
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import RowError
 from pipeline.tokens import Calibration, Estimator
-from pipeline.worker import row_values
 
 MEASURED_DDL = "request_id string, input_tokens bigint"
 

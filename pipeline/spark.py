@@ -24,7 +24,7 @@ from pyspark.sql.types import (
 
 from pipeline.errors import SourceError
 from pipeline.part_files import MANIFEST
-from pipeline.worker import BUCKET_COLUMN
+from pipeline.pieces import BUCKET_COLUMN
 
 # A bucket is one task and one part of the journal: large enough to amortise a window's ramp, small enough to retry.
 ROWS_PER_BUCKET = 50_000

@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from pipeline.board import Board, BucketControl
 from pipeline.journal import BucketJournal
+from pipeline.pieces import BUCKET_COLUMN
 from pipeline.storage import open_store
-from pipeline.worker import BUCKET_COLUMN, Plan, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 
 # New objects until the garbage collector looks at the youngest of them; Python's own value is 700.
 COLLECT_AFTER = 10_000

@@ -27,8 +27,8 @@ from rich.text import Text
 from pipeline.board import Board
 from pipeline.limits import LimitUse
 from pipeline.prices import money
+from pipeline.progress import Progress as Totals
 from pipeline.report import Report
-from pipeline.worker import Progress as Totals
 
 PLAIN_EVERY_S = 5.0
 LIVE_EVERY_S = 0.5

@@ -8,33 +8,32 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from pipeline import columns
-from pipeline.auth import Credentials
-from pipeline.columns import WHOLE, ResultShape, TextPart
-from pipeline.endpoints import EndpointSpec, open_endpoint
-from pipeline.engine import Tally, Window, WindowSettings
+from pipeline.columns import WHOLE, TextPart
+from pipeline.endpoints import open_endpoint
+from pipeline.engine import Window
 from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
-from pipeline.limits import LeaseHolder, QuotaView
+from pipeline.limits import LeaseHolder
 from pipeline.long_texts import Gathering
 from pipeline.loop import LoopThread, process_loop
 from pipeline.messages import encoded_messages
-from pipeline.prices import Price
-from pipeline.prompts import PromptSpec, Renderer, prompt_columns
-from pipeline.quota import LeaseClient, QuotaLink, Wants
+from pipeline.pieces import Pieces, row_values
+from pipeline.progress import Control, NoControl, Progress
+from pipeline.prompts import Renderer, prompt_columns
+from pipeline.quota import LeaseClient, Wants
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError, Task
-from pipeline.replay import Replay, ResponseLog, RetryFailed
+from pipeline.replay import Replay, ResponseLog
 from pipeline.retry import Attempts
-from pipeline.tokens import NO_CALIBRATION, Calibration, Estimator
-from pipeline.transports import Transport, TransportSpec
-from pipeline.vector_types import SCALED, VectorType, from_column
+from pipeline.tokens import Estimator
+from pipeline.transports import Transport
+from pipeline.vector_types import SCALED, from_column
 from pipeline.vectors import CONTRACT_CODES, EmbeddingContract, VectorSum
+from pipeline.worker_plan import Plan
 
 # Rows rendered before the loop thread is served again: about 10 ms of work.
 RENDER_ROWS = 512
@@ -55,84 +54,8 @@ CONTRACT_ROWS = 500
 LEARN_FIRST = 512
 LEARN_EVERY = 16
 
-BUCKET_COLUMN = "__bucket"
 # Piece, row in it, and for a part of a long text its gathering and its place there.
 _Place = tuple[int, int, Gathering | None, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything a worker needs, frozen and picklable; holds references to secrets, never secrets."""
-
-    prompt: PromptSpec
-    endpoint: EndpointSpec
-    window: WindowSettings = field(default_factory=WindowSettings)
-    transport_kind: str = "reqwest"
-    transport: TransportSpec = field(default_factory=TransportSpec)
-    credentials: Credentials | None = None
-    retry_failed: RetryFailed = "transient"
-    asks_unknown_again: bool = False  # a person asked for it, past max_unknown_resends
-    run_id: str = ""
-    prefix: str = ""
-    link: QuotaLink | None = None  # to the job's quota server; None: this worker's static share
-    vectors: VectorType = "float"
-    max_error_ratio: float | None = None  # share of vectors that break the contract
-    price: Price | None = None  # of the model, where one is known
-    calibration: Calibration = field(default_factory=lambda: NO_CALIBRATION)  # of token estimates, by earlier runs
-    on_unfinished: Literal["drop", "raise"] = "drop"  # raise: a sink that must not publish a part of the rows
-
-    @property
-    def shape(self) -> ResultShape:
-        """Which columns are added."""
-        long_texts = self.prompt.long_texts
-        return ResultShape(self.prompt.task, self.prefix, self.vectors, long_texts.policy, long_texts.is_pooled)
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where a partition stands; numbers only."""
-
-    rows_in: int = 0
-    rows_done: int = 0
-    rows_failed: int = 0
-    rows_replayed: int = 0
-    rows_not_attempted: int = 0
-    rows_broken: int = 0  # whose vector broke the contract
-    vectors_summed: int = 0
-    vector_sum: list[float] = field(default_factory=list)  # of the landed vectors, once the partition is finished
-    in_flight: int = 0
-    journal_damage: int = 0  # frames that were found damaged and not served
-    tally: Tally = field(default_factory=Tally)
-    quota: QuotaView = field(default_factory=QuotaView)
-    calibration: Calibration = field(default_factory=dict)  # added here
-    cost: float = 0.0  # of the answers so far, where the model has a price
-    currency: str = ""
-    stopped: str = ""
-    stopped_code: str = ""
-    is_finished: bool = False
-
-
-class Control(Protocol):
-    """The wire between a partition and the driver."""
-
-    def report(self, progress: Progress) -> None:
-        """Publishes where the partition stands."""
-        ...
-
-    def stop_reason(self) -> str | None:
-        """Why the job wants this partition to send nothing more; None while it may go on."""
-        ...
-
-
-class NoControl:
-    """Nobody watches and nobody stops."""
-
-    def report(self, progress: Progress) -> None:
-        """Ignored."""
-
-    def stop_reason(self) -> str | None:
-        """Never."""
-        return None
 
 
 def run_partition(
@@ -204,15 +127,12 @@ class _Partition:
         self._replay = Replay(log, self._endpoint, plan.retry_failed, self._resends()) if log is not None else None
         self._arrived: deque[list[Outcome]] = deque()
         self._wake = threading.Event()
-        self._pieces: dict[int, pa.RecordBatch] = {}
-        self._open_rows: dict[int, int] = {}
-        self._open_bytes = 0  # of pieces with rows that have not left
+        self._pieces = Pieces()
         self._rows_of: dict[str, list[_Place]] = {}
         self._finished: list[tuple[int, int, Outcome, TextPart]] = []
         self._cut: set[tuple[int, int]] = set()  # rows whose text was truncated and that have not left
         self._vector_sum = VectorSum()
         self._unclaimed: list[str] = []  # settled since the log was last asked
-        self._next_piece = 0
         self._last_emit_s = time.monotonic()
         self._last_report_s = 0.0
         self.progress = Progress()
@@ -261,16 +181,12 @@ class _Partition:
     @property
     def is_full(self) -> bool:
         return self.outstanding >= self._most_outstanding or (
-            self._open_bytes >= MOST_OPEN_BYTES and self.outstanding >= self._plan.window.in_flight
+            self._pieces.open_bytes >= MOST_OPEN_BYTES and self.outstanding >= self._plan.window.in_flight
         )
 
     def take(self, piece: pa.RecordBatch) -> None:
         """Renders the rows of a piece; replays what the log answers, submits the rest, once per distinct request."""
-        number = self._next_piece
-        self._next_piece += 1
-        self._pieces[number] = piece
-        self._open_rows[number] = piece.num_rows
-        self._open_bytes += piece.nbytes
+        number = self._pieces.add(piece)
         self.progress.rows_in += piece.num_rows
         rows = row_values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
         fresh: dict[str, Request] = {}
@@ -395,7 +311,7 @@ class _Partition:
             contract = self._plan.endpoint.contract or EmbeddingContract()
             self._end_row(number, index, gathering.pooled(contract), TextPart(count=count))
         else:
-            self._open_rows[number] += count - 1
+            self._pieces.repeat(number, count - 1)
             failed = next((outcome for outcome in outcomes if outcome.error is not None), outcomes[0])
             self._count(failed)
             for place, (outcome, text) in enumerate(zip(outcomes, gathering.texts, strict=True)):
@@ -405,7 +321,7 @@ class _Partition:
         progress = self.progress
         if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
             progress.rows_not_attempted += 1
-            self._forget_row(number)
+            self._pieces.forget(number)
             return
         self._count(outcome)
         if self._cut and (number, index) in self._cut:
@@ -421,32 +337,17 @@ class _Partition:
             progress.rows_failed += 1
             progress.rows_broken += outcome.error.code in CONTRACT_CODES
 
-    def _forget_row(self, number: int) -> None:
-        self._open_rows[number] -= 1
-        if not self._open_rows[number]:
-            del self._open_rows[number]
-            self._open_bytes -= self._pieces.pop(number).nbytes
-
     def _to_batch(self, rows: list[tuple[int, int, Outcome, TextPart]]) -> pa.RecordBatch:
         rows.sort(key=lambda row: row[0])  # rows of one input piece together: one take per piece
-        parts: list[pa.RecordBatch] = []
-        start = 0
-        for end in range(1, len(rows) + 1):
-            if end == len(rows) or rows[end][0] != rows[start][0]:
-                piece = self._pieces[rows[start][0]]
-                parts.append(piece.take(pa.array([row[1] for row in rows[start:end]], pa.int32())))
-                start = end
+        source = self._pieces.take([row[:2] for row in rows])
         outcomes = [row[2] for row in rows]
         results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, [row[3] for row in rows], self._plan.price)
         if self._shape.task is Task.EMBEDDING:
             self._sum_vectors(results)
         for row in rows:
-            self._forget_row(row[0])
-        source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
-        keep = [name for name in source.schema.names if name != BUCKET_COLUMN]
-        fields = [source.schema.field(name) for name in keep] + list(results.schema)
-        arrays = [source.column(name) for name in keep] + results.columns
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+            self._pieces.forget(row[0])
+        arrays = [*source.columns, *results.columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*source.schema, *results.schema]))
 
     def _sum_vectors(self, results: pa.RecordBatch) -> None:
         prefix, kind = self._plan.prefix, self._plan.vectors
@@ -499,17 +400,6 @@ class _Partition:
 
 
 _UNREADABLE = RowError(ErrorCode.INVALID_INPUT, "a column of the prompt holds bytes that are no UTF-8, or no such date")
-
-
-def row_values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
-    """The rows as Python values; None for one that has none: Spark's strings hold any bytes, its dates any year."""
-    try:
-        return list(piece.to_pylist())
-    except (ValueError, OverflowError):
-        if piece.num_rows == 1:
-            return [None]
-        half = piece.num_rows // 2
-        return row_values(piece.slice(0, half)) + row_values(piece.slice(half))
 
 
 def _wants(window: Window, most: int) -> Wants:

@@ -34,6 +34,7 @@ from pipeline.endpoints.bodies import from_body
 from pipeline.engine import Window, WindowSettings
 from pipeline.journal import BucketJournal
 from pipeline.loop import new_event_loop
+from pipeline.pieces import BUCKET_COLUMN
 from pipeline.prompts import PromptSpec, Renderer
 from pipeline.records import Batch, HttpRequest, Outcome, Request, Task
 from pipeline.retry import Attempts
@@ -41,7 +42,8 @@ from pipeline.simulator.vectors import canned_index, canned_pool
 from pipeline.storage import open_store
 from pipeline.transports import TransportSpec, open_transport
 from pipeline.vectors import EmbeddingContract
-from pipeline.worker import BUCKET_COLUMN, Plan, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 from tests.benchmarks.bare import cpu_s
 from tests.benchmarks.canned import CannedServer
 from tests.jobs import make_job

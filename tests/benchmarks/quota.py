@@ -24,9 +24,11 @@ import pyarrow as pa
 
 from pipeline import plans
 from pipeline.limits import LimitUse
+from pipeline.progress import Progress
 from pipeline.quota import QuotaServer
 from pipeline.simulator import Bill, Quotas, SimulatorProcess, SimulatorSettings
-from pipeline.worker import Plan, Progress, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 from tests.jobs import make_job, numbered, write_source
 
 WARM_UP_S = 10

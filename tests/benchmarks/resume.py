@@ -19,7 +19,8 @@ from pipeline.records import Task
 from pipeline.simulator import SimulatorProcess, SimulatorSettings
 from pipeline.storage import open_store
 from pipeline.transports import TransportSpec
-from pipeline.worker import Plan, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 
 WORKERS = 2
 BATCH_ROWS = 10_000

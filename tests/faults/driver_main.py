@@ -14,11 +14,11 @@ from pipeline import open_session, run_job
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
 from pipeline.landed import runs_spec
+from pipeline.pieces import BUCKET_COLUMN
 from pipeline.plans import prompt_spec, sink_spec
 from pipeline.prompts import prompt_columns
 from pipeline.sinks import open_sink
 from pipeline.spark import bucketed
-from pipeline.worker import BUCKET_COLUMN
 from tests.faults.stops import die, stopping_at
 from tests.jobs import make_job
 

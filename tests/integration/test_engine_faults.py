@@ -13,6 +13,7 @@ from pipeline.engine import WindowSettings
 from pipeline.errors import ErrorCode
 from pipeline.journal import Entry
 from pipeline.loop import LoopThread
+from pipeline.progress import Progress
 from pipeline.prompts import PromptSpec
 from pipeline.records import Exchange, Task
 from pipeline.retry import RetrySettings
@@ -20,7 +21,8 @@ from pipeline.simulator import FAULTS, Bill, Simulator, SimulatorSettings, marke
 from pipeline.simulator.faults import applies_to
 from pipeline.transports import TransportSpec
 from pipeline.vectors import EmbeddingContract
-from pipeline.worker import Plan, Progress, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 
 SETTINGS = SimulatorSettings(
     hang_s=30.0,

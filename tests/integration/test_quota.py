@@ -18,10 +18,11 @@ from pipeline import plans
 from pipeline.config import JobFile
 from pipeline.limits import Budget, Limit, QuotaSpec
 from pipeline.loop import LoopThread
+from pipeline.progress import Progress
 from pipeline.quota import Channel, QuotaLink, QuotaServer
 from pipeline.quota.frames import NONCE_BYTES
 from pipeline.simulator import Quotas, Simulator, SimulatorSettings
-from pipeline.worker import Progress, run_partition
+from pipeline.worker import run_partition
 from tests.jobs import make_job, numbered
 
 PER_MINUTE = Limit("requests_per_minute", "requests", 3_000, 60.0)

@@ -8,8 +8,8 @@ import pytest
 from pipeline.board import Board, BucketControl, added
 from pipeline.engine import Tally
 from pipeline.errors import StateError
+from pipeline.progress import Progress
 from pipeline.runs import RunBook, RunRecord
-from pipeline.worker import Progress
 from tests.unit.journals import local_store
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.engine import Tally
 from pipeline.limits import LimitUse, QuotaView
+from pipeline.progress import Progress
 from pipeline.watch import limit_words, pace_words, spend_words, spent
-from pipeline.worker import Progress
 
 
 @pytest.mark.parametrize(

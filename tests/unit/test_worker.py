@@ -20,10 +20,13 @@ from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ConnectionBroken, ErrorCode, JobStopped, StateError, TransportError
 from pipeline.loop import LoopThread
+from pipeline.pieces import BUCKET_COLUMN
+from pipeline.progress import Progress
 from pipeline.prompts import PromptSpec
 from pipeline.records import HttpRequest, HttpResponse, Task
 from pipeline.retry import RetrySettings
-from pipeline.worker import BUCKET_COLUMN, Plan, Progress, run_partition
+from pipeline.worker import run_partition
+from pipeline.worker_plan import Plan
 from tests.unit.journals import local_store, open_bucket
 
 QUICK = RetrySettings(max_attempts=3, base_s=0.0005, max_wait_s=0.001, deadline_s=5.0)
@@ -441,7 +444,7 @@ def test_memory_of_rows_that_left_is_freed(loop, monkeypatch):
     batches = [batch(*[f"t{i}" for i in range(start, start + 20)], start=start) for start in (0, 20, 40)]
     list(run_partition(batches, plan(), loop=loop, transport=fake))
     (partition,) = partitions
-    assert partition._pieces == partition._open_rows == partition._rows_of == {}
+    assert (len(partition._pieces), partition._pieces.open_bytes, partition._rows_of) == (0, 0, {})
     assert partition._finished == []
     assert partition.outstanding == 0
 

@@ -1,0 +1,65 @@
+"""The input of a partition, piece by piece, until all its rows have left."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+BUCKET_COLUMN = "__bucket"
+
+
+class Pieces:
+    """Record batches that are held as long as one of their rows is open. `open_bytes` is their size."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, pa.RecordBatch] = {}
+        self._open_rows: dict[int, int] = {}
+        self._next = 0
+        self.open_bytes = 0
+
+    def __len__(self) -> int:
+        """Pieces that are held."""
+        return len(self._pieces)
+
+    def add(self, piece: pa.RecordBatch) -> int:
+        """Holds a piece; its number. Each of its rows leaves by `forget`."""
+        number = self._next
+        self._next += 1
+        self._pieces[number] = piece
+        self._open_rows[number] = piece.num_rows
+        self.open_bytes += piece.nbytes
+        return number
+
+    def repeat(self, number: int, times: int) -> None:
+        """A row of the piece leaves so many times more."""
+        self._open_rows[number] += times
+
+    def forget(self, number: int) -> None:
+        """A row of the piece has left."""
+        self._open_rows[number] -= 1
+        if not self._open_rows[number]:
+            del self._open_rows[number]
+            self.open_bytes -= self._pieces.pop(number).nbytes
+
+    def take(self, rows: Sequence[tuple[int, int]]) -> pa.RecordBatch:
+        """The rows at these (piece, index), without the bucket; those of one piece stand together."""
+        parts: list[pa.RecordBatch] = []
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or rows[end][0] != rows[start][0]:
+                piece = self._pieces[rows[start][0]]
+                parts.append(piece.take(pa.array([index for _, index in rows[start:end]], pa.int32())))
+                start = end
+        source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+        return source.select([name for name in source.schema.names if name != BUCKET_COLUMN])
+
+
+def row_values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    """The rows as Python values; None for one that has none: Spark's strings hold any bytes, its dates any year."""
+    try:
+        return list(piece.to_pylist())
+    except (ValueError, OverflowError):
+        if piece.num_rows == 1:
+            return [None]
+        half = piece.num_rows // 2
+        return row_values(piece.slice(0, half)) + row_values(piece.slice(half))
