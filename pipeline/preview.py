@@ -17,12 +17,14 @@ from pipeline.errors import SourceError
 from pipeline.estimates import Answered, Estimate, Sizes, reckon
 from pipeline.journal import journal_totals
 from pipeline.landing import absolute, endpoint_key
+from pipeline.leasing import static_parts
 from pipeline.pending import pending_rows
 from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import Request, RowError, Task
 from pipeline.rendering import MEASURED_DDL, MeasureTask, PickTask
 from pipeline.servers import served
+from pipeline.settings import longest_output
 from pipeline.sinks import open_sink
 from pipeline.spark import answered, bucket_count, bucketed, first_line, read_source, require_columns, slots
 from pipeline.storage import Store, open_store
@@ -113,7 +115,7 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
         price,
         plans.speed(job, slots(spark)),
         embedding_plans.pack_limits(job),
-        plans.max_output_tokens(job),
+        longest_output(job.request.task, job.request.parameters),
     )
     preview = Preview(
         job.job.name,
@@ -200,25 +202,31 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=False)
         wanted = job.job.buckets or min(bucket_count(rows, slots(spark)), job.limits.in_flight)
         buckets = plans.buckets_of_birth(state, journal, wanted)
-        plan = plans.worker_plan(job, base_url, run_id, plans.quota_spec(job, min(buckets, slots(spark)), None))
+        spent = journal_totals(state, journal) if plans.has_budget(job) else None
+        quota = static_parts(plans.quota_spec(job, min(buckets, slots(spark)), spent), buckets)
+        plan = plans.worker_plan(job, base_url, run_id, quota)
         plan = replace(plan, calibration=load_calibration(state, endpoint_key(job)))
         board = Board(state, run_id)
         task = BucketTask(plan, absolute(job.state_path), journal, job.state.fsync)
         some = frame.mapInArrow(PickTask(prompt, frozenset(picked)), frame.schema)
         work = answered(bucketed(some, prompt_columns(prompt), buckets), task, plans.result_struct(frame.schema, job))
+        began_s = time.monotonic()
         try:
             landed = work.collect()
         except PySparkException as exc:
             return _Sent(problem=first_line(exc))
+        took_s = time.monotonic() - began_s
         total = board.total()
         add_calibration(state, endpoint_key(job), total.calibration)
         board.clear()
     name = job.sink.prefix
     results = {row[f"{name}request_id"]: row for row in landed}
     usages = [row for row in results.values() if row[f"{name}response"] is not None]
+    latency_s = tuple(row[f"{name}latency_ms"] / 1e3 for row in usages)
     found = Answered(
         tuple(row[f"{name}usage"]["output_tokens"] or 0 for row in usages),
-        tuple(row[f"{name}latency_ms"] / 1e3 for row in usages),
+        latency_s,
+        max(0.0, took_s - max(latency_s, default=0.0)),
     )
     problem = plans.explain_stop(total.stopped_code, total.stopped, job) if total.stopped else ""
     return _Sent(results, found, bool(total.calibration), problem)
