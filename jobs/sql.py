@@ -67,6 +67,7 @@ def main(
     ] = False,
     output: Annotated[Output, typer.Option(help="How rows are written.")] = Output.table,
     rows: Annotated[int, typer.Option(help="At most so many are asked and shown; 0 is all.", min=0)] = 100,
+    prices: Annotated[Path | None, typer.Option(help="A file of prices over the shipped ones.", metavar="FILE")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Keep answers in this folder, and take them from there.", metavar="DIR")
     ] = None,
@@ -84,7 +85,8 @@ def main(
             if cache is not None:
                 spark.conf.set("pipeline.ai.cache", str(cache.absolute()))
             with watcher.busy("running"):
-                results = [run_sql(spark, each, rows=rows or None) for each in statements]
+                priced = str(prices) if prices is not None else None
+                results = [run_sql(spark, each, rows=rows or None, prices=priced) for each in statements]
     except (ConfigError, StatementRefused) as exc:
         print(exc, file=sys.stderr)
         raise typer.Exit(2) from None
@@ -134,6 +136,7 @@ def _told(results: list[SqlResult], rows: int) -> Iterator[str]:
         refused = f" ({failed:,} without an answer)" if failed else ""
         parts += [f"{calls:,} calls{refused}" if calls != 1 else f"1 call{refused}"]
         parts += [f"{tokens_in:,} tokens in, {tokens_out:,} out"]
+        parts += [each.cost_text() for each in results if each.cost]
     yield " · ".join(parts)
     if last.is_cut:
         yield f"At most {rows:,} rows were asked; --rows N asks more, --rows 0 all."
