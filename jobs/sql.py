@@ -27,7 +27,7 @@ HELP = """Runs SQL with ai_query and its siblings, for trying prompts from a ter
 \b
   python -m jobs.sql --local "SELECT ai_query('local-chat', 'Say hello.')"
   python -m jobs.sql "SELECT name, ai_summarize(doc, 20) AS s FROM parquet.`out/docstrings`" --rows 5
-  python -m jobs.sql "SELECT ai_query('gpt', doc, failOnError => false).* FROM delta.`out/docs`" --output csv
+  python -m jobs.sql "SELECT ai_query('gpt', doc, failOnError => false) AS r FROM delta.`out/docs`" --output csv
   python -m jobs.sql --file prompts.sql --conf my_endpoints.toml
 
 A file on disk is a table: parquet.`path`, delta.`path`, json.`path`, csv.`path`. Several statements are separated by

@@ -72,7 +72,7 @@ def test_rows_in_three_forms_and_what_they_cost(conf: Path, simulator: Handle) -
 
     priced = conf.with_name("prices.toml")
     priced.write_text(
-        '[[prices]]\nmodels = ["local-*"]\ninput = 1e6\noutput = 2e6\ncurrency = "EUR"\nsource = "here"\ndate = "2026-11-21"\n'
+        '[[prices]]\nmodels = ["local-*"]\ninput = 1e6\noutput = 2e6\ncurrency = "EUR"\nsource = "here"\ndate = 2026-11-21\n'
     )
     simulator.reset_bill()
     done = call(conf, "SELECT ai_gen('Priced.') AS a, size(ai_query('embed', 'x')) AS v", "--prices", str(priced))
