@@ -205,7 +205,7 @@ def _next_commands() -> list[tuple[str, str]]:
             _command(SUMMARIES, "--limit 4000"),
         ),
         (
-            "Vectors scaled to length 1: replayed from the journal, no call is made.",
+            "Vectors scaled to length 1: replayed from the journal, no row is asked again.",
             _command(EMBEDDINGS, "--set embedding.normalization=normalize", "--set job.mode=overwrite"),
         ),
         (

@@ -94,7 +94,7 @@ def main(
     if watcher.is_interrupted:
         raise typer.Exit(130)
     is_refused = job.job.on_error == "fail" and report.rows_failed > 0
-    raise typer.Exit(1 if report.status in ("failed", "partial") or is_refused else 0)
+    raise typer.Exit(1 if report.status in ("failed", "partial") or is_refused or report.unbooked else 0)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 
 import orjson
 
 from pipeline.engine import Tally
 from pipeline.errors import StateError
+from pipeline.limits import LimitUse, QuotaView, added_views
 from pipeline.storage import Store
 from pipeline.tokens import merged
 from pipeline.worker import Progress
@@ -21,6 +22,7 @@ class Board:
         self._store = store
         self._folder = f"runs/{run_id}"
         self._seen: dict[str, tuple[float, Progress]] = {}
+        self.limits_used: Callable[[], list[LimitUse]] = list  # by the driver's quota server, where there is one
 
     # -- partitions
 
@@ -82,9 +84,10 @@ def _document(progress: Progress) -> dict[str, object]:
 
 def _progress(data: bytes) -> Progress:
     fields = orjson.loads(data)
-    tally = fields.pop("tally")
+    tally, quota = fields.pop("tally"), QuotaView(**fields.pop("quota"))
+    tally = Tally(**{**tally, "errors": Counter(tally["errors"])})
     calibration = {script: tuple(sums) for script, sums in fields.pop("calibration").items()}
-    return Progress(**fields, calibration=calibration, tally=Tally(**{**tally, "errors": Counter(tally["errors"])}))
+    return Progress(**fields, calibration=calibration, tally=tally, quota=quota)
 
 
 def _add_vectors(total: Progress, part: Progress) -> None:
@@ -100,7 +103,9 @@ def _add_vectors(total: Progress, part: Progress) -> None:
 def added(parts: Iterable[Progress]) -> Progress:
     """The sum; `stopped` is the first reason met, `is_finished` only where all are."""
     total = Progress(is_finished=True)
+    views = []
     for part in parts:
+        views.append(part.quota.of_ended() if part.is_finished else part.quota)
         total.rows_in += part.rows_in
         total.rows_done += part.rows_done
         total.rows_failed += part.rows_failed
@@ -123,4 +128,5 @@ def added(parts: Iterable[Progress]) -> Progress:
         if part.stopped and not total.stopped:
             total.stopped, total.stopped_code = part.stopped, part.stopped_code
         total.is_finished &= part.is_finished
+    total.quota = added_views(views)
     return total

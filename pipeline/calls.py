@@ -16,10 +16,12 @@ from pipeline.conditions import AiFunctionError
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
 from pipeline.errors import ConfigError
+from pipeline.limits import Costing, QuotaSpec
 from pipeline.model_parameters import checked
 from pipeline.questions import QuestionSpec, mismatch
 from pipeline.readings import ResultSpec
 from pipeline.records import Task
+from pipeline.settings import longest_output
 from pipeline.templates import SHIPPED, Templates
 
 AI_QUERY = (
@@ -118,7 +120,13 @@ def planned(
         replace(question, identity=identity, max_request_bytes=endpoint.max_request_bytes),
         EndpointSpec(endpoint.task, endpoint.model, endpoint.api, endpoint.base_url, sent, endpoint.contract),
         result,
-        WindowSettings(in_flight=share, pack=endpoint.pack, retry=endpoint.retry),
+        WindowSettings(
+            in_flight=share,
+            pack=endpoint.pack,
+            retry=endpoint.retry,
+            quota=QuotaSpec(endpoint.in_flight, endpoint.limits, workers=place.slots),
+            costing=Costing(endpoint.reserve_output, longest_output(endpoint.task, sent)),
+        ),
         endpoint.transport_kind,
         replace(endpoint.transport, in_flight=share),
         endpoint.credentials,

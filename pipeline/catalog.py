@@ -8,9 +8,17 @@ from typing import Any
 from pipeline.batching import PackLimits
 from pipeline.config import EndpointsFile, NamedEndpointTable, endpoints_from_mapping, load_endpoints
 from pipeline.errors import ConfigError
+from pipeline.limits import Limit, ReserveOutput
 from pipeline.records import Api, Task
 from pipeline.retry import RetrySettings
-from pipeline.settings import credentials_of, embedding_contract, retry_settings, transport_spec
+from pipeline.settings import (
+    credentials_of,
+    embedding_contract,
+    rate_limits,
+    reserve_output,
+    retry_settings,
+    transport_spec,
+)
 from pipeline.transports import TransportSpec
 from pipeline.vectors import EmbeddingContract
 from pipeline.workspace_auth import AnyCredentials, WorkspaceCredentials
@@ -39,6 +47,8 @@ class NamedEndpoint:
     transport_kind: str = "reqwest"
     transport: TransportSpec = field(default_factory=TransportSpec)
     max_request_bytes: int = 4_000_000
+    limits: tuple[Limit, ...] = ()  # of the whole query; each task has an equal part
+    reserve_output: ReserveOutput = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +126,9 @@ def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
         )
         if is_embedding
         else PackLimits(),
-        retry=retry_settings(table.retry),
+        retry=retry_settings(table.retry)
+        if "outage_limit_s" in table.retry.model_fields_set
+        else replace(retry_settings(table.retry), outage_limit_s=0.0),  # somebody waits for the query
         contract=embedding_contract(table.embedding) if is_embedding else None,
         transport_kind=table.transport,
         transport=transport_spec(
@@ -125,6 +137,8 @@ def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
             response_bytes=table.max_response_bytes or (64 if is_embedding else 16) * _MIB,
         ),
         max_request_bytes=limits.max_request_bytes,
+        limits=rate_limits(limits),
+        reserve_output=reserve_output(limits),
     )
 
 

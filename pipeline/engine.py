@@ -1,27 +1,36 @@
 """The window: requests in, outcomes out, at most `in_flight` exchanges at a time. Knows neither Spark nor tables.
 
 Everything here runs on one event loop; only `finished` is read by another thread. A call that waits for its next
-attempt holds no slot, so slow answers and rate limits never stall the ones behind them.
+attempt holds no slot, so slow answers and rate limits never stall the ones behind them. Whether a call may start is
+the gate's to say (`limits.Gate`); the window asks it before every attempt and tells it how each one ended.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Protocol
 
 from pipeline.batching import Packer, PackLimits, Split
 from pipeline.endpoints import Endpoint
-from pipeline.errors import (
-    ConnectFailed,
-    DeadlineExceeded,
-    ErrorCode,
-    PipelineError,
-    ResponseTooLarge,
-    TransportError,
-    Verdict,
+from pipeline.errors import ErrorCode, PipelineError, TransportError, Verdict
+from pipeline.exchanges import read, split_usage, total_usage, transport_failure
+from pipeline.limits import (
+    NOTHING,
+    Cost,
+    Costing,
+    Costs,
+    Gate,
+    GateSettings,
+    Permits,
+    QuotaSpec,
+    QuotaView,
+    StaticShare,
+    Ticket,
 )
 from pipeline.records import (
     Batch,
@@ -39,6 +48,10 @@ from pipeline.transports import Transport
 
 # How long a started embedding batch waits for more rows once the input pauses; the issue's bound is 50 ms.
 LINGER_S = 0.02
+# A wait of nanoseconds, left over by rounding, is no reason to come back that often.
+SHORTEST_WAIT_S = 0.001
+
+ONE_CALL = Cost()
 
 
 class ExchangeLog(Protocol):
@@ -56,6 +69,9 @@ class WindowSettings:
     in_flight: int = 64
     pack: PackLimits = field(default_factory=PackLimits)
     retry: RetrySettings = field(default_factory=RetrySettings)
+    first_guess: int | None = None  # calls at once to begin with, where nobody configured `in_flight`
+    quota: QuotaSpec = field(default_factory=QuotaSpec)  # of the whole job; its `in_flight` is for leases only
+    costing: Costing = field(default_factory=Costing)
     run_id: str = ""
     sends_run_id: bool = False  # as the header x-client-run; off, for nothing is sent that was not asked for
 
@@ -78,6 +94,7 @@ class _Call:
     batch: Batch
     attempts: Attempts
     wait_s: float | None = None  # until the next attempt, after a failure that may pass
+    cost: Cost | None = None
     split: Split | None = None  # the refused batch that it is a half of
 
 
@@ -92,6 +109,7 @@ class Window:
         *,
         log: ExchangeLog | None = None,
         auth_headers: Callable[[], Mapping[str, str]] = dict,
+        permits: Permits | None = None,
         on_finished: Callable[[list[Outcome]], None],
         clock: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -106,7 +124,14 @@ class Window:
         self._policy = RetryPolicy(settings.retry, uniform)
         self._packer = Packer(settings.pack)
         self._loop = asyncio.get_running_loop()
+        if permits is None and settings.quota.is_metered:
+            permits = static_share(settings.quota, settings.in_flight, uniform)
+        self.gate = Gate(gate_settings(settings), permits)
+        # nothing counts tokens or money: nothing is estimated
+        self._costs = Costs(settings.costing) if settings.quota.is_metered else None
         self._ready: deque[_Call] = deque()
+        self._due: deque[_Call] = deque()  # again, after a failure
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[_Call, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._linger: asyncio.TimerHandle | None = None
@@ -135,7 +160,7 @@ class Window:
         if self._linger is not None:
             self._linger.cancel()
         self._linger = self._loop.call_later(LINGER_S, self.flush)
-        self._pump()
+        self.pump()
 
     def flush(self) -> None:
         """Sends a started batch without waiting for more rows."""
@@ -143,17 +168,14 @@ class Window:
         if self.stopped is not None:
             self._abandon_ready()
         else:
-            self._pump()
+            self.pump()
 
     def stop(self, failure: Failure) -> None:
         """Nothing is sent any more; what is in flight still finishes, all else ends as not attempted."""
         if self.stopped is not None:
             return
         self.stopped = failure
-        for call, timer in list(self._waiting.items()):
-            timer.cancel()
-            self._ready.append(call)
-        self._waiting.clear()
+        self._wake_waiting()
         self._ready.extend(_Call(batch, Attempts()) for batch in self._packer.flush())
         self._abandon_ready()
 
@@ -162,33 +184,84 @@ class Window:
         self._on_finished = lambda outcomes: None
         self._is_closed = True
         self._ready.clear()
+        self._due.clear()
         for timer in self._waiting.values():
             timer.cancel()
         self._waiting.clear()
-        if self._linger is not None:
-            self._linger.cancel()
+        for one in (self._linger, self._timer):
+            if one is not None:
+                one.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- the loop
 
-    def _pump(self) -> None:
-        while self._ready and self.in_flight < self._settings.in_flight:
-            call = self._ready.popleft()
-            if (
-                len(call.batch) > self._packer.max_rows and not call.attempts.sent
-            ):  # packed before the endpoint refused as many
-                self._halve(call)
-                continue
-            self.in_flight += 1
-            task = self._loop.create_task(self._run(call))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def view(self) -> QuotaView:
+        """Where admission stands, for people."""
+        return self.gate.view(self._loop.time())
 
-    async def _run(self, call: _Call) -> None:
+    @property
+    def waiting(self) -> int:
+        """Calls that would start if they might."""
+        return len(self._due) + len(self._ready)
+
+    def upcoming(self, most: int) -> list[Cost]:
+        """What the calls cost that start next, in order."""
+        return [self._cost(call) for call in islice(chain(self._due, self._ready), most)]
+
+    def pump(self) -> None:
+        """Starts what may start: retries first, but while the endpoint is down rows that it has cost nothing yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.stopped is not None or self._is_closed:
+            return
+        gate = self.gate
+        now_s = self._loop.time()
+        while self._due or self._ready:
+            wait_s = math.inf
+            for queue in (self._ready, self._due) if gate.is_open else (self._due, self._ready):
+                if not queue:
+                    continue
+                call = queue[0]
+                if len(call.batch) > self._packer.max_rows and not call.attempts.sent:
+                    queue.popleft()  # packed before the endpoint refused as many
+                    self._halve(call)
+                    break
+                ticket = gate.admit(self._cost(call), self.in_flight, now_s, is_retry=queue is self._due)
+                if isinstance(ticket, Ticket):
+                    queue.popleft()
+                    self._start(call, ticket)
+                    break
+                wait_s = min(wait_s, ticket)
+            else:
+                self._wait(now_s, wait_s)
+                return
+
+    def _start(self, call: _Call, ticket: Ticket) -> None:
+        self.in_flight += 1
+        task = self._loop.create_task(self._run(call, ticket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _wait(self, now_s: float, wait_s: float) -> None:
+        reason = self.gate.stop_reason(now_s) if self._has_met_endpoint or not self.gate.is_open else None
+        if reason is not None:
+            self.stop(Failure(Verdict.STOP, ErrorCode.NOT_ATTEMPTED, reason))
+        elif wait_s < math.inf:
+            self._timer = self._loop.call_later(max(wait_s, SHORTEST_WAIT_S), self.pump)
+
+    def _cost(self, call: _Call) -> Cost:
+        if self._costs is None:
+            return ONE_CALL
+        if call.cost is None:
+            call.cost = self._costs.of(call.batch)
+        return call.cost
+
+    async def _run(self, call: _Call, ticket: Ticket) -> None:
         try:
-            result, latency_ms = await self._exchange(call)
+            result, latency_ms = await self._exchange(call, ticket)
             if isinstance(result, Failure):
                 self._fail(call, result)
             else:
@@ -201,10 +274,9 @@ class Window:
             self._abandon(call.batch.requests)
         finally:
             self.in_flight -= 1
-            if self.stopped is None and not self._is_closed:
-                self._pump()
+            self.pump()
 
-    async def _exchange(self, call: _Call) -> tuple[list[Outcome] | Failure, float]:
+    async def _exchange(self, call: _Call, ticket: Ticket) -> tuple[list[Outcome] | Failure, float]:
         """Sends, journals, reads. A failure's attempt is counted in `call` before it is journaled."""
         batch = call.batch
         sent_at_s = self._clock()
@@ -216,6 +288,7 @@ class Window:
             headers = self._auth_headers()
         except (PipelineError, OSError) as exc:
             # a credential that cannot be resolved: nothing was sent, and no later request could be
+            self.gate.abandoned(ticket)
             return Failure(Verdict.STOP, ErrorCode.AUTHENTICATION, str(exc)), 0.0
         self.tally.sent += 1
         try:
@@ -226,10 +299,13 @@ class Window:
         latency_ms = (self._loop.time() - started) * 1e3
         if response is not None:
             result = read(self._endpoint, batch, response)
+        usage = result.usage if isinstance(result, Failure) else total_usage(result)
+        self._tell_gate(call, ticket, result, usage, response)
         if isinstance(result, Failure):
-            call.attempts = call.attempts.after(result.code, sent_at_s)
+            is_parked = self._has_met_endpoint and self.gate.is_down and is_the_endpoints(result.code, call.attempts)
+            call.attempts = call.attempts.after(result.code, sent_at_s, is_parked=is_parked)
             is_retry = result.verdict is Verdict.RETRY
-            call.wait_s = self._policy.wait_s(call.attempts, result, self._clock()) if is_retry else None
+            call.wait_s = self._policy.wait_s(call.attempts, result, self._clock(), is_parked) if is_retry else None
         if self._log is not None:
             self._log.append(
                 Exchange(
@@ -241,11 +317,40 @@ class Window:
                     transport_error=result.code if response is None and isinstance(result, Failure) else None,
                     message=result.message if isinstance(result, Failure) else "",
                     run_id=self._settings.run_id,
-                    usage=result.usage if isinstance(result, Failure) else total_usage(result),
+                    usage=usage,
                     is_final=not isinstance(result, Failure) or self._is_last(call, result),
                 )
             )
         return result, latency_ms
+
+    def _tell_gate(
+        self, call: _Call, ticket: Ticket, result: list[Outcome] | Failure, usage: Usage, response: HttpResponse | None
+    ) -> None:
+        failure = result if isinstance(result, Failure) else None
+        error = failure.code if failure is not None else None
+        used = NOTHING if self._costs is None else self._costs.used(ticket.charged, call.batch, usage, error)
+        down_s = self.gate.ended(
+            ticket,
+            error,
+            self._loop.time(),
+            used=used,
+            others=self.in_flight - 1,
+            headers=response.headers if response is not None else None,
+        )
+        if failure is not None and failure.asks_gently:
+            self.gate.go_gently()
+        if down_s or self.gate.is_open:
+            self._wake_waiting(down_s)  # back again: all that waited; or down: the gate says who looks next
+
+    def _wake_waiting(self, down_s: float = 0.0) -> None:
+        """Ends all backoff. The seconds of an outage are taken off what rows have spent of their deadline."""
+        for call, timer in self._waiting.items():
+            timer.cancel()
+            self._due.append(call)
+        self._waiting.clear()
+        if down_s:
+            for call in self._due:
+                call.attempts = call.attempts.without(down_s)
 
     def _is_last(self, call: _Call, failure: Failure) -> bool:
         """Whether the rows of this exchange end with it."""
@@ -286,7 +391,9 @@ class Window:
             if self.stopped is not None:
                 self._abandon_ready()
         elif failure.verdict is Verdict.RETRY and self.stopped is None:
-            if call.wait_s is not None:
+            if call.wait_s is not None and self.gate.is_open:
+                self._due.append(call)  # the gate's probes set the pace
+            elif call.wait_s is not None:
                 self._waiting[call] = self._loop.call_later(call.wait_s, self._again, call)
             elif failure.code is ErrorCode.CONNECT_FAILED and not self._has_met_endpoint:
                 self.stop(Failure(Verdict.STOP, failure.code, f"no connection was ever made: {failure.message}"))
@@ -304,8 +411,8 @@ class Window:
 
     def _again(self, call: _Call) -> None:
         del self._waiting[call]
-        self._ready.appendleft(call)
-        self._pump()
+        self._due.append(call)
+        self.pump()
 
     # -- out
 
@@ -322,8 +429,9 @@ class Window:
         self._on_finished(outcomes)
 
     def _abandon_ready(self) -> None:
-        while self._ready:
-            self._abandon(self._ready.popleft().batch.requests)
+        for queue in (self._due, self._ready):
+            while queue:
+                self._abandon(queue.popleft().batch.requests)
 
     def _abandon(self, requests: Iterable[Request]) -> None:
         reason = self.stopped.message if self.stopped is not None else ""
@@ -333,59 +441,23 @@ class Window:
             self._on_finished(outcomes)
 
 
-def read(endpoint: Endpoint, batch: Batch, response: HttpResponse) -> list[Outcome] | Failure:
-    """What an answer means, live or replayed. A parser that fails costs the rows of one exchange, never the task."""
-    try:
-        return endpoint.parse(batch, response)
-    except Exception as exc:  # noqa: BLE001 - the answer is foreign data; the type's name is all that may be shown
-        return Failure(Verdict.REJECT, ErrorCode.INTERNAL, f"the answer broke the parser: {type(exc).__name__}")
+def is_the_endpoints(code: ErrorCode, attempts: Attempts) -> bool:
+    """Whether a failure of an endpoint that is down is not the row's own.
+
+    A row that failed twice while others were answered may be what breaks the server: it goes on paying, or it would
+    hold up the end of a job for ever.
+    """
+    return code in (ErrorCode.CONNECT_FAILED, ErrorCode.OVERLOADED) or attempts.counted < 2
 
 
-def transport_failure(exc: TransportError) -> Failure:
-    """The failure of an exchange that brought no answer."""
-    code = ErrorCode.UNKNOWN_OUTCOME
-    verdict = Verdict.RETRY
-    if isinstance(exc, ConnectFailed):
-        code = ErrorCode.CONNECT_FAILED
-    elif isinstance(exc, DeadlineExceeded):
-        code = ErrorCode.DEADLINE_EXCEEDED
-    elif isinstance(exc, ResponseTooLarge):
-        code, verdict = ErrorCode.RESPONSE_TOO_LARGE, Verdict.REJECT
-    return Failure(verdict, code, str(exc))
-
-
-def total_usage(outcomes: list[Outcome]) -> Usage:
-    """The sum over the outcomes of one exchange; None where no outcome says."""
-    if len(outcomes) == 1:
-        return outcomes[0].usage
-
-    def total(values: Iterable[int | None]) -> int | None:
-        known = [value for value in values if value is not None]
-        return sum(known) if known else None
-
-    usages = [outcome.usage for outcome in outcomes]
-    return Usage(
-        total(u.input_tokens for u in usages),
-        total(u.output_tokens for u in usages),
-        total(u.total_tokens for u in usages),
-        total(u.cached_input_tokens for u in usages),
-        total(u.reasoning_tokens for u in usages),
+def gate_settings(settings: WindowSettings) -> GateSettings:
+    """What the gate takes from the window's settings."""
+    return GateSettings(
+        settings.in_flight, settings.first_guess, settings.retry.outage_limit_s, max(1, settings.quota.workers)
     )
 
 
-def split_usage(usage: Usage, count: int) -> list[Usage]:
-    """A usage in `count` parts whose sum is exactly the whole."""
-
-    def part(value: int | None, index: int) -> int | None:
-        return None if value is None else value // count + (index < value % count)
-
-    return [
-        Usage(
-            part(usage.input_tokens, i),
-            part(usage.output_tokens, i),
-            part(usage.total_tokens, i),
-            part(usage.cached_input_tokens, i),
-            part(usage.reasoning_tokens, i),
-        )
-        for i in range(count)
-    ]
+def static_share(quota: QuotaSpec, in_flight: int, uniform: Callable[[float, float], float]) -> StaticShare:
+    """A worker's part of the quota where nobody leases it. Which of the parts is chance: they begin at other times."""
+    place = int(uniform(0, quota.workers))
+    return StaticShare(quota.limits, in_flight, workers=quota.workers, place=place, budget=quota.budget)

@@ -12,19 +12,33 @@ from pipeline import columns, embedding_plans, prompts
 from pipeline.config import EMBEDDED, LOCAL, JobFile, load_prices
 from pipeline.endpoints import EndpointSpec
 from pipeline.engine import WindowSettings
-from pipeline.errors import ErrorCode
+from pipeline.errors import ConfigError, ErrorCode
 from pipeline.estimates import Speed
 from pipeline.journal import JournalTotals, Lease
+from pipeline.limits import FIRST_GUESS, NOTHING, Budget, Cost, Costing, QuotaSpec
 from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
+from pipeline.quota import QuotaLink
 from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.runs import RunRecord
-from pipeline.settings import credentials_of, retry_settings, transport_spec
+from pipeline.settings import (
+    credentials_of,
+    longest_output,
+    rate_limits,
+    reserve_output,
+    retry_settings,
+    transport_spec,
+)
 from pipeline.sinks import SinkSpec
 from pipeline.spark import SourceSpec
 from pipeline.storage import Store
 from pipeline.worker import Plan
+
+# Where nobody configured `in_flight`, AIMD looks for the endpoint's capacity up to here.
+MOST_TRIED = 1024
+# Money is counted in whole millionths.
+MICROS = 1_000_000
 
 
 def source_spec(job: JobFile) -> SourceSpec:
@@ -85,9 +99,52 @@ def result_struct(source: StructType, job: JobFile) -> StructType:
     return StructType([*source.fields, *added.fields])
 
 
-def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
-    """What travels. Limits are the job's: each worker has its share."""
-    share = max(1, job.limits.in_flight // workers)
+def most_in_flight(job: JobFile) -> int:
+    """Calls at once of the whole job: as configured, else the most that is tried to find what the endpoint takes."""
+    if "in_flight" in job.limits.model_fields_set:
+        return job.limits.in_flight
+    return MOST_TRIED if job.request.task is Task.CHAT else job.limits.in_flight
+
+
+def has_budget(job: JobFile) -> bool:
+    """Whether anything caps what the job may spend."""
+    budget = job.budget
+    return budget.max_requests is not None or budget.max_tokens is not None or budget.max_cost is not None
+
+
+def costing(job: JobFile, price: Price | None) -> Costing:
+    """How a call is charged before its answer is there."""
+    longest = longest_output(job.request.task, job.request.parameters)
+    if price is None:
+        return Costing(reserve_output(job.limits), longest)
+    return Costing(reserve_output(job.limits), longest, price.input, price.cached_input, price.output)
+
+
+def quota_spec(job: JobFile, workers: int, totals: JournalTotals | None) -> QuotaSpec:
+    """`[limits]` and `[budget]`; `totals` are of all earlier runs, where a budget needs them. Raises ConfigError."""
+    budget = job.budget
+    cost = None if budget.max_cost is None else round(budget.max_cost * MICROS)
+    known = price(job)
+    if cost is not None and known is None:
+        raise ConfigError(
+            f"[budget] max_cost = {budget.max_cost}: no price is known for {job.endpoint.name}, so nothing could be "
+            "counted; name a file with its price in [budget] prices, or use max_tokens"
+        )
+    spent = NOTHING
+    if totals is not None:
+        # a call of unknown outcome may have been billed: as much as an answered one is assumed
+        scale = 1 + totals.unknown / max(1, totals.sent - totals.unknown)
+        tokens = round(totals.input_tokens * scale), round(totals.output_tokens * scale)
+        money = known.of_tokens(*tokens, round(totals.cached_input_tokens * scale)) if known is not None else 0.0
+        spent = Cost(totals.sent, *tokens, round(money * MICROS))
+    caps = Budget(budget.max_requests, budget.max_tokens, cost)
+    return QuotaSpec(most_in_flight(job), rate_limits(job.limits), caps, spent, workers)
+
+
+def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link: QuotaLink | None = None) -> Plan:
+    """What travels. Limits are the job's: a worker leases its part over `link`, else it has an equal share."""
+    share = quota.in_flight if link is not None else max(1, quota.in_flight // quota.workers)
+    is_configured = "in_flight" in job.limits.model_fields_set or job.request.task is Task.EMBEDDING
     endpoint = job.endpoint
     return Plan(
         prompt=prompt_spec(job),
@@ -103,6 +160,9 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
             in_flight=share,
             pack=embedding_plans.pack_limits(job),
             retry=retry_settings(job.retry),
+            first_guess=None if is_configured else max(4, FIRST_GUESS // quota.workers),
+            quota=quota,
+            costing=costing(job, price(job)),
             run_id=run_id,
             sends_run_id=endpoint.send_run_id or endpoint.base_url == EMBEDDED,
         ),
@@ -112,6 +172,7 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, workers: int) -> Plan:
         retry_failed=job.retry.retry_failed,
         run_id=run_id,
         prefix=job.sink.prefix,
+        link=link,
         vectors=job.embedding.type,
         max_error_ratio=job.embedding.max_error_ratio,
         price=price(job),

@@ -200,7 +200,7 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=False)
         wanted = job.job.buckets or min(bucket_count(rows, slots(spark)), job.limits.in_flight)
         buckets = plans.buckets_of_birth(state, journal, wanted)
-        plan = plans.worker_plan(job, base_url, run_id, min(buckets, slots(spark)))
+        plan = plans.worker_plan(job, base_url, run_id, plans.quota_spec(job, min(buckets, slots(spark)), None))
         plan = replace(plan, calibration=load_calibration(state, endpoint_key(job)))
         board = Board(state, run_id)
         task = BucketTask(plan, absolute(job.state_path), journal, job.state.fsync)

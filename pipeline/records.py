@@ -94,6 +94,7 @@ class Failure:
     status: int | None = None
     retry_after_s: float | None = None
     usage: Usage = NO_USAGE  # an unusable answer may still have been billed
+    asks_gently: bool = False  # `slow_down`: grow by half at most (wire_formats 3.2)
 
 
 @dataclass(frozen=True, slots=True)

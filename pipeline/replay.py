@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from pipeline.endpoints import Endpoint
-from pipeline.engine import ExchangeLog, read, split_usage
+from pipeline.engine import ExchangeLog
 from pipeline.errors import Verdict
+from pipeline.exchanges import read, split_usage
 from pipeline.journal import Entry
 from pipeline.records import NO_USAGE, Batch, Exchange, Failure, Outcome, Request, RowError
 from pipeline.retry import Attempts

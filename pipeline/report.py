@@ -60,6 +60,7 @@ class Report:
     stopped: str = ""
     stopped_code: str = ""
     notes: list[str] = field(default_factory=list)
+    unbooked: list[str] = field(default_factory=list)  # what failed after the landing
     vector_sum: list[float] = field(default_factory=list)  # of the vectors that landed
     vectors_summed: int = 0
     run_ids: list[str] = field(default_factory=list)  # of the batches, where the source is a stream
@@ -120,6 +121,7 @@ class Report:
         )
         lines.append(("results", self.sink))
         lines.append(("state", self.state))
+        lines.extend(("not booked", what) for what in self.unbooked)
         lines.extend(("note", note) for note in self.notes)
         return lines
 

@@ -25,6 +25,7 @@ class RetrySettings:
     deadline_s: float = 900.0
     max_unknown_resends: int = 1
     max_invalid_resends: int = 1
+    outage_limit_s: float = 0.0  # 0: an endpoint that is down pauses nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,22 @@ class Attempts:
     unusable: int = 0  # answered and billed, but not usable
     first_at_s: float = 0.0
 
-    def after(self, code: ErrorCode, now_s: float) -> "Attempts":
-        """The same, one failed exchange later."""
+    def after(self, code: ErrorCode, now_s: float, *, is_parked: bool = False) -> "Attempts":
+        """The same, one failed exchange later. `is_parked`: the endpoint is down, which is not the row's doing."""
         is_rate_limit = code is ErrorCode.RATE_LIMITED
         return replace(
             self,
             sent=self.sent + 1,
-            counted=self.counted + (not is_rate_limit),
+            counted=self.counted + (not is_rate_limit and not is_parked),
             rate_limited=self.rate_limited + is_rate_limit,
             unknown=self.unknown + (code in _UNKNOWN),
             unusable=self.unusable + (code in _UNUSABLE),
             first_at_s=self.first_at_s or now_s,
         )
+
+    def without(self, down_s: float) -> "Attempts":
+        """The same, with the time of an outage not spent."""
+        return replace(self, first_at_s=self.first_at_s + down_s) if self.first_at_s else self
 
 
 @dataclass(slots=True)
@@ -81,16 +86,22 @@ class RetryPolicy:
     def __init__(self, settings: RetrySettings, uniform: Callable[[float, float], float]) -> None:
         self._settings = settings
         self._uniform = uniform
+        # sending these again may buy them again, whatever the endpoint is going through
+        self._stop_paying = _StopAfterCount("unknown", settings.max_unknown_resends) | _StopAfterCount(
+            "unusable", settings.max_invalid_resends
+        )
         self._stop = (
             tenacity.stop_after_delay(settings.deadline_s)
             | _StopAfterCount("counted", settings.max_attempts - 1)
-            | _StopAfterCount("unknown", settings.max_unknown_resends)
-            | _StopAfterCount("unusable", settings.max_invalid_resends)
+            | self._stop_paying
         )
         self._ceiling = tenacity.wait_exponential(multiplier=settings.base_s, max=settings.max_wait_s)
 
-    def wait_s(self, attempts: Attempts, failure: Failure, now_s: float) -> float | None:
-        """Seconds until the next attempt, or None to give up. `attempts` includes the failed one."""
+    def wait_s(self, attempts: Attempts, failure: Failure, now_s: float, is_parked: bool = False) -> float | None:
+        """Seconds until the next attempt, or None to give up. `attempts` includes the failed one.
+
+        `is_parked`: while the endpoint is down neither attempts nor the deadline end a row.
+        """
         is_rate_limit = failure.code is ErrorCode.RATE_LIMITED
         state = _State(
             attempt_number=max(1, attempts.rate_limited if is_rate_limit else attempts.counted),
@@ -98,13 +109,13 @@ class RetryPolicy:
             attempts=attempts,
             failure=failure,
         )
-        if self._stop(state):  # type: ignore[arg-type]
+        if (self._stop_paying if is_parked else self._stop)(state):  # type: ignore[arg-type]
             return None
         asked_s = failure.retry_after_s
         if asked_s is not None and asked_s >= self._settings.base_s:
             wait_s = asked_s * (1 + self._uniform(0.0, RETRY_AFTER_JITTER))
         else:  # "at once", asked for again and again, would be a hot loop
             wait_s = max(asked_s or 0.0, self._uniform(0.0, self._ceiling(state)))  # type: ignore[arg-type]
-        if state.seconds_since_start + wait_s > self._settings.deadline_s:
+        if not is_parked and state.seconds_since_start + wait_s > self._settings.deadline_s:
             return None
         return wait_s

@@ -13,7 +13,7 @@ from pipeline.canary import DriftGate
 from pipeline.config import JobFile
 from pipeline.guard import guard
 from pipeline.journal import journal_spend
-from pipeline.landing import Opened, Watch, absolute, land
+from pipeline.landing import FAILURES, Opened, Watch, absolute, land, reason_of
 from pipeline.pending import RetryErrors, pending_rows
 from pipeline.prices import Price
 from pipeline.prompts import prompt_columns
@@ -63,6 +63,7 @@ def run_job(
         state_path = absolute(job.state_path)
         state = open_store(state_path)
         prompt = plans.prompt_spec(job)
+        plans.quota_spec(job, 1, None)  # refuses a cap on cost without a price, before anything is opened
         sink = open_sink(plans.sink_spec(job, state_path=state_path))
         source = read_source(spark, plans.source_spec(job))
         require_columns(source, prompt_columns(prompt), "[request] prompt")
@@ -93,14 +94,18 @@ def run_job(
             else:
                 land(opened, run_key(job, record), pending, report)
         if report.status != "nothing_to_do":
-            _account(opened, record, report, price)
-            landed.read_back(spark, sink, job, report)
+            with _afterwards(report, "what was spent could not be summed"):
+                _account(opened, record, report, price)
+            with _afterwards(report, "the landed rows could not be counted"):
+                landed.read_back(spark, sink, job, report)
             report.notes.extend(gate.notes if gate is not None else ())
             embedding_plans.judge(job, report)
-        book.end(record, _BOOKED.get(report.status, "failed"))
+        with _afterwards(report, "the end of the run could not be noted"):
+            book.end(record, _BOOKED.get(report.status, "failed"))
         report.duration_s = time.time() - started_at_s
         if report.status != "nothing_to_do":
-            landed.record_run(spark, job, report, record.sequence)
+            with _afterwards(report, "the runs table could not be written"):
+                landed.record_run(spark, job, report, record.sequence)
     return report
 
 
@@ -117,6 +122,15 @@ def _gate(job: JobFile, state: Store, record: RunRecord, runs: list[RunRecord]) 
 def run_key(job: JobFile, record: RunRecord) -> RunKey:
     """One application per job and journal: a changed prompt never competes with the numbers of the old one."""
     return RunKey(f"{job.job.name}/{record.fingerprint[:16]}", record.sequence, record.run_id)
+
+
+@contextlib.contextmanager
+def _afterwards(report: Report, what: str) -> Iterator[None]:
+    """A failure after the landing cannot undo it: it is said, and the rest is still done."""
+    try:
+        yield
+    except FAILURES as exc:
+        report.unbooked.append(f"{what}: {reason_of(exc)}")
 
 
 def _account(opened: Opened, record: RunRecord, report: Report, price: Price | None) -> None:

@@ -103,7 +103,7 @@ def overlap(ours: SearchResult, theirs: SearchResult) -> float:
 def embed_query(job: JobFile, text: str) -> Matrix:
     """The text's vector, shape (dimensions,), by the job's endpoint and contract, behind the model's query instruction."""
     with served(job) as base_url:
-        plan = plans.worker_plan(job, base_url, "search", 1)
+        plan = plans.worker_plan(job, base_url, "search", plans.quota_spec(job, 1, None))
         instruction = embedding_plans.instruction(job, role="query")
         prompt = replace(plan.prompt, template="{{ text }}", instruction=instruction, long_texts=LongTexts())
         plan = replace(plan, prompt=prompt, prefix="", vectors="float")

@@ -1,13 +1,56 @@
 """From the sections that job files and endpoints files share to the values that the parts below take."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.auth import Credentials
-from pipeline.config import AuthTable, EmbeddingSection, EndpointSection, NamedEndpointTable, RetrySection
+from pipeline.config import (
+    PRESETS,
+    AuthTable,
+    EmbeddingSection,
+    EndpointSection,
+    LimitsSection,
+    NamedEndpointTable,
+    RetrySection,
+)
+from pipeline.limits import Limit, Meter, ReserveOutput
+from pipeline.records import Task
 from pipeline.retry import RetrySettings
 from pipeline.transports import TransportSpec
 from pipeline.vectors import EmbeddingContract
 from pipeline.version import VERSION
+
+# What each rate of `[limits]` counts, and over how many seconds.
+_RATES: tuple[tuple[str, Meter, float], ...] = (
+    ("requests_per_second", "requests", 1.0),
+    ("requests_per_minute", "requests", 60.0),
+    ("requests_per_hour", "requests", 3600.0),
+    ("input_tokens_per_minute", "input_tokens", 60.0),
+    ("output_tokens_per_minute", "output_tokens", 60.0),
+    ("tokens_per_minute", "tokens", 60.0),
+)
+
+
+def rate_limits(limits: LimitsSection) -> tuple[Limit, ...]:
+    """The rates of `[limits]`: those given, over those of the preset."""
+    preset = PRESETS[limits.preset].amounts if limits.preset is not None else {}
+    amounts = {name: getattr(limits, name) or preset.get(name) for name, _, _ in _RATES}
+    return tuple(Limit(name, meter, amount, window_s) for name, meter, window_s in _RATES if (amount := amounts[name]))
+
+
+def reserve_output(limits: LimitsSection) -> ReserveOutput:
+    """The provider's rule for output that has not come yet; the strictest where nobody says."""
+    preset = PRESETS[limits.preset].reserve_output if limits.preset is not None else "max_tokens"
+    return limits.reserve_output or preset
+
+
+def longest_output(task: Task, parameters: Mapping[str, Any]) -> int | None:
+    """Tokens of one answer at most, where the request says; 0 for embeddings."""
+    if task is Task.EMBEDDING:
+        return 0
+    said = (parameters.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    return next((value for value in said if isinstance(value, int)), None)
 
 
 def retry_settings(retry: RetrySection) -> RetrySettings:
@@ -19,6 +62,7 @@ def retry_settings(retry: RetrySection) -> RetrySettings:
         deadline_s=retry.deadline_s,
         max_unknown_resends=retry.max_unknown_resends,
         max_invalid_resends=retry.max_invalid_resends,
+        outage_limit_s=retry.outage_limit_s,
     )
 
 

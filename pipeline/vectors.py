@@ -12,8 +12,6 @@ Matrix = NDArray[np.float32]
 Norms = NDArray[np.float64]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-# As doubles they stay in the processor's cache, in one small buffer: a large one costs more in page faults than all else.
-_NORM_ROWS = 16
 
 
 # How a vector that came can be none to keep.
@@ -52,16 +50,11 @@ class EmbeddingContract:
 
 def norms(matrix: Matrix) -> Norms:
     """Euclidean length of each row, shape (n,); not finite exactly where the row is not."""
-    # squares of float32 cannot overflow in float64, so the norm also answers "finite?" and "zero?"
-    result: Norms = np.empty(len(matrix))
-    wide = np.empty((min(_NORM_ROWS, len(matrix)), matrix.shape[1]))
+    # squares of float32 cannot overflow in float64, so the norm also answers "finite?" and "zero?"; one call, since each
+    # that lets go of the interpreter lock may wait milliseconds to get it back
     with np.errstate(all="ignore"):
-        for start in range(0, len(matrix), _NORM_ROWS):
-            rows = matrix[start : start + _NORM_ROWS]
-            doubles = wide[: len(rows)]
-            doubles[...] = rows
-            np.einsum("ij,ij->i", doubles, doubles, out=result[start : start + len(rows)])
-        np.sqrt(result, out=result)
+        squares: Norms = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
+        result: Norms = np.sqrt(squares)
     return result
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -80,24 +80,25 @@ class Watcher:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[detail]}"),
             TextColumn("left"),
             TimeRemainingColumn(compact=True),
         )
         pace = _Pace()
-        with Progress(*columns, console=self.console, transient=True, refresh_per_second=4) as progress:
-            bar = progress.add_task("rows", total=rows, detail="starting")
+        with _Live(*columns, console=self.console, transient=True, refresh_per_second=4) as progress:
+            bar = progress.add_task("rows", total=rows)
             while not ended.wait(LIVE_EVERY_S):
-                done, detail = pace.line(board, rows)
-                progress.update(bar, completed=done, detail=detail if done < rows else f"{detail} · landing")
+                done, progress.below = pace.lines(board, rows)
+                if done >= rows:
+                    progress.below = [*progress.below, "landing"]
+                progress.update(bar, completed=done)
 
     def _plain(self, board: Board, rows: int, ended: threading.Event) -> None:
         pace = _Pace()
         while not ended.wait(PLAIN_EVERY_S):
-            done, detail = pace.line(board, rows)
+            done, details = pace.lines(board, rows)
             left = pace.left_s(rows - done)
             print(
-                f"rows {done:,}/{rows:,} ({done / max(1, rows):.0%}) · {detail} · left {left}",
+                f"rows {done:,}/{rows:,} ({done / max(1, rows):.0%}) · {' · '.join(details)} · left {left}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -167,6 +168,17 @@ class Watcher:
         _Page().print(Text(text, style="bold" if is_heading else ""), soft_wrap=True)
 
 
+class _Live(Progress):
+    """A bar with lines of figures below it, which would leave it no room beside it."""
+
+    below: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, then the lines, each cut where the terminal ends."""
+        yield from super().get_renderables()
+        yield from [Text(f"     {line}", no_wrap=True, overflow="ellipsis", style="dim") for line in self.below]
+
+
 class _Page(Console):
     """Standard output without rich's reading of square brackets, which are data here."""
 
@@ -183,34 +195,40 @@ class _Pace:
         self._points: list[tuple[float, int]] = [(time.monotonic(), 0)]
         self.rows_per_s = 0.0
 
-    def line(self, board: Board, rows: int) -> tuple[int, str]:
+    def lines(self, board: Board, rows: int) -> tuple[int, list[str]]:
+        """Rows that are done, and the figures: of the pace, and of what is used and spent."""
         total = board.total()
         done = total.rows_done
         now_s = time.monotonic()
         if not total.rows_in:  # Spark reads and shuffles the source first; the pace begins with the first row
             self._points = [(now_s, 0)]
-            return 0, "starting"
+            return 0, ["starting"]
         self._points = [*[p for p in self._points if now_s - p[0] < 15][-60:], (now_s, done)]
         first_s, first_done = self._points[0]
         self.rows_per_s = (done - first_done) / (now_s - first_s) if now_s > first_s else 0.0
-        tally = total.tally
-        parts = [
-            f"{self.rows_per_s:,.0f} rows/s",
-            f"{total.in_flight:,} in flight",
-            f"{total.rows_failed:,} failed",
-            f"{_short(tally.input_tokens)}+{_short(tally.output_tokens)} tokens",
-        ]
-        if tally.rate_limited:
-            parts.append(f"{tally.rate_limited:,} x 429")
-        if total.cost:
-            parts.append(spent(total, rows))
-        return done, " · ".join(parts)
+        return done, [" · ".join(pace_words(total, self.rows_per_s)), " · ".join(use_words(total, rows))]
 
     def left_s(self, rows: int) -> str:
         if self.rows_per_s <= 0:
             return "?"
         seconds = round(rows / self.rows_per_s)
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def pace_words(total: Totals, rows_per_s: float) -> list[str]:
+    """How fast it goes, and what is in the way."""
+    words = [f"{rows_per_s:,.0f} rows/s", f"{total.in_flight:,} in flight", f"{total.rows_failed:,} rows failed"]
+    if total.tally.rate_limited:
+        words.append(f"{total.tally.rate_limited:,} x 429")
+    return words
+
+
+def use_words(total: Totals, rows: int) -> list[str]:
+    """What was used and spent."""
+    words = [f"tokens {_short(total.tally.input_tokens)} in, {_short(total.tally.output_tokens)} out"]
+    if total.cost:
+        words.append(f"spent {spent(total, rows)}")
+    return words
 
 
 def spent(total: Totals, rows: int) -> str:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, Literal, Protocol
 
@@ -20,11 +21,13 @@ from pipeline.columns import WHOLE, ResultShape, TextPart
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.engine import Tally, Window, WindowSettings
 from pipeline.errors import ErrorCode, JobStopped, LeaseLost, Verdict
+from pipeline.limits import LeaseHolder, QuotaView
 from pipeline.long_texts import Gathering
 from pipeline.loop import LoopThread, process_loop
 from pipeline.messages import encoded_messages
 from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
+from pipeline.quota import LeaseClient, QuotaLink, Wants
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError, Task
 from pipeline.replay import Replay, ResponseLog, RetryFailed
 from pipeline.retry import Attempts
@@ -71,6 +74,7 @@ class Plan:
     asks_unknown_again: bool = False  # a person asked for it, past max_unknown_resends
     run_id: str = ""
     prefix: str = ""
+    link: QuotaLink | None = None  # to the job's quota server; None: this worker's static share
     vectors: VectorType = "float"
     max_error_ratio: float | None = None  # share of vectors that break the contract
     price: Price | None = None  # of the model, where one is known
@@ -99,6 +103,7 @@ class Progress:
     in_flight: int = 0
     journal_damage: int = 0  # frames that were found damaged and not served
     tally: Tally = field(default_factory=Tally)
+    quota: QuotaView = field(default_factory=QuotaView)
     calibration: Calibration = field(default_factory=dict)  # added here
     cost: float = 0.0  # of the answers so far, where the model has a price
     currency: str = ""
@@ -215,6 +220,8 @@ class _Partition:
         pack_rows = plan.window.pack.max_rows
         # twice the window keeps it full while this thread renders; the floor serves small windows
         self._most_outstanding = max(2 * plan.window.in_flight * pack_rows, 4 * RENDER_ROWS)
+        self._holder = LeaseHolder(plan.window.quota) if plan.link is not None else None
+        self._leases: LeaseClient | None = None
         self._window = loop.call(self._open_window(log, transport))
 
     def _resends(self) -> int | None:
@@ -222,15 +229,25 @@ class _Partition:
 
     async def _open_window(self, log: ResponseLog | None, transport: Transport | None) -> Window:
         plan = self._plan
-        return Window(
+        window = Window(
             self._endpoint,
             transport or await self._loop.transport(plan.transport_kind, plan.transport),
             plan.window,
             log=log,
             auth_headers=plan.credentials.headers if plan.credentials is not None else dict,
+            permits=self._holder,
             on_finished=self._arrive,
             clock=self._clock,
         )
+        if self._holder is not None and plan.link is not None:
+            wants = partial(_wants, window, plan.window.in_flight)
+            self._leases = LeaseClient(plan.link, self._holder, wants, window.pump)
+        return window
+
+    async def _close(self) -> None:
+        await self._window.cancel()
+        if self._leases is not None:
+            await self._leases.close()
 
     # -- on the loop thread
 
@@ -331,7 +348,7 @@ class _Partition:
 
     def close(self) -> None:
         """Ends every call of this partition; the process's loop and transports live on."""
-        self._loop.call(self._window.cancel())
+        self._loop.call(self._close())
         self.progress.is_finished = not self.outstanding
         if self._vector_sum.total is not None:
             self.progress.vectors_summed = self._vector_sum.count
@@ -467,6 +484,10 @@ class _Partition:
         progress = self.progress
         progress.in_flight = self._window.in_flight
         progress.tally = self._window.tally
+        progress.quota = self._window.view()
+        if self._holder is not None:
+            progress.quota.leased = int(self._holder.is_leased)
+            progress.quota.unleased = int(self._holder.is_alone)
         progress.calibration = self._estimator.added
         if (price := self._plan.price) is not None:
             progress.cost = price.of_tokens(progress.tally.input_tokens, progress.tally.output_tokens)
@@ -489,6 +510,11 @@ def row_values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
             return [None]
         half = piece.num_rows // 2
         return row_values(piece.slice(0, half)) + row_values(piece.slice(half))
+
+
+def _wants(window: Window, most: int) -> Wants:
+    slots = min(most, window.gate.found, window.in_flight + window.waiting)
+    return Wants(window.in_flight, slots, window.waiting, window.upcoming)
 
 
 def _stop(reason: str) -> Failure:

@@ -18,17 +18,17 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
-        *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding", "estimates"),
-        *("identity", "limits", "long_texts", "messages", "model_parameters", "prices", "prompts"),
-        *("references", "result_types", "retry", "tokens", "vector_types", "vectors"),
+        *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding"),
+        *("estimates", "identity", "limits", "long_texts", "messages", "model_parameters", "prices"),
+        *("prompts", "references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
-    3: {"auth", "journal", "storage", "transports", "workspace_auth"},
+    3: {"auth", "journal", "quota", "storage", "transports", "workspace_auth"},
     4: {
         *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
-        *("column_worker", "engine", "loop", "nearest", "part_files", "query_failure", "query_memory"),
-        *("rendering", "replay", "response_cache", "runs", "settings", "siblings", "task", "templates"),
-        *("late_calls", "worker"),
+        *("column_worker", "engine", "exchanges", "late_calls", "loop", "nearest", "part_files", "query_failure"),
+        *("query_memory", "rendering", "replay", "response_cache", "runs", "settings", "siblings"),
+        *("task", "templates", "worker"),
     },
     5: {
         *(
@@ -45,9 +45,9 @@ FLOORS: dict[int, set[str]] = {
         "worker_daemon",
     },
     6: {
-        *("audit", "embedding_plans", "landed", "landing", "pandas_api", "pandas_calls", "pending"),
-        *("plans", "preview", "report", "run", "search", "servers", "shelf", "statements"),
-        *("stream", "tables", "watch"),
+        *("audit", "embedding_plans", "landed", "landing", "leasing", "pandas_api", "pandas_calls", "pending"),
+        *("plans", "preview", "report", "run", "search", "servers", "shelf"),
+        *("statements", "stream", "tables", "watch"),
     },
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -66,6 +66,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pandas": ("pipeline.pandas_api", "pipeline.pandas_calls", "pipeline.worker_daemon"),
     "py4j": SPARK,
     "pyarrow": ("pipeline", "jobs"),
+    "pybase64": ("pipeline.decoding",),
     "pydantic": ("pipeline.config",),
     "pydantic_core": ("pipeline.config",),
     "pyreqwest": ("pipeline.transports.reqwest",),
@@ -77,7 +78,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
-OPTIONAL = {"databricks.sdk.core", "uvloop", "wordllama"}
+OPTIONAL = {"databricks.sdk.core", "pybase64", "uvloop", "wordllama"}
 
 IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),

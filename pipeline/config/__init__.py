@@ -19,12 +19,14 @@ from pipeline.config.models import (
     SourceSection,
     StateSection,
 )
+from pipeline.config.presets import PRESETS, ProviderLimits
 from pipeline.config.prices_file import load_prices
 from pipeline.references import parse_reference
 
 __all__ = [
     "EMBEDDED",
     "LOCAL",
+    "PRESETS",
     "AuthTable",
     "BudgetSection",
     "EmbeddingSection",
@@ -35,6 +37,7 @@ __all__ = [
     "KnownModel",
     "LimitsSection",
     "NamedEndpointTable",
+    "ProviderLimits",
     "RequestSection",
     "RetrySection",
     "SinkSection",

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from pipeline.config.presets import Preset
 from pipeline.config.urls import check_base_url
 from pipeline.records import Api, Task
 from pipeline.references import parse_reference
@@ -47,6 +48,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Wait = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Resends = Annotated[int, Field(ge=0, le=100)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -141,9 +143,23 @@ class EndpointSection(Section):
 
 
 class LimitsSection(Section):
-    """`[limits]`: what may happen at once, and how large a call may be."""
+    """`[limits]`: what the whole job may send, and how large a call may be."""
 
     in_flight: int = Field(default=256, ge=1, le=100_000, description="calls at once of the whole job, 1 to 100000")
+    preset: Preset | None = Field(default=None, description="a provider's limits and rule; single values go over it")
+    requests_per_second: Rate | None = Field(default=None, description="calls per second, more than 0")
+    requests_per_minute: Rate | None = Field(default=None, description="calls per minute, more than 0")
+    requests_per_hour: Rate | None = Field(default=None, description="calls per hour, more than 0")
+    input_tokens_per_minute: Rate | None = Field(default=None, description="tokens sent per minute, more than 0")
+    output_tokens_per_minute: Rate | None = Field(default=None, description="tokens answered per minute, more than 0")
+    tokens_per_minute: Rate | None = Field(default=None, description="tokens of both kinds per minute, more than 0")
+    reserve_output: Literal["max_tokens", "estimate", "none"] | None = Field(
+        default=None,
+        description="what the provider takes off its output limit before the answer: max_tokens, an estimate or none",
+    )
+    shared: Literal["leases", "static"] = Field(
+        default="leases", description="leases: by demand, from the driver; static: an equal part for each task"
+    )
     max_batch_rows: Count | None = Field(
         default=None, description="texts per embedding call, 1 or more; default 150 for databricks, 128 for openai"
     )
@@ -169,6 +185,10 @@ class RetrySection(Section):
         default=1, description="resends where the connection broke after sending, 0 to 100"
     )
     max_invalid_resends: Resends = Field(default=1, description="resends where the answer was unusable, 0 to 100")
+    outage_limit_s: Wait = Field(
+        default=900.0,
+        description="an endpoint that is down pauses the job; after so long it stops; 0: rows fail at once",
+    )
     retry_failed: Literal["transient", "all", "none"] = Field(
         default="transient",
         description="rows that failed in an earlier run and are asked again: transient, all or none",
@@ -176,8 +196,11 @@ class RetrySection(Section):
 
 
 class BudgetSection(Section):
-    """`[budget]`: what the job may spend, and by which prices."""
+    """`[budget]`: what the job may spend, over all its runs and workers, and by which prices."""
 
+    max_requests: Count | None = Field(default=None, description="calls in all, 1 or more")
+    max_tokens: Count | None = Field(default=None, description="tokens in all, sent and answered, 1 or more")
+    max_cost: Rate | None = Field(default=None, description="in the currency of the prices, more than 0")
     prices: Name | None = Field(
         default=None, description="file with [[prices]] tables, before the shipped pipeline/prices.toml"
     )

@@ -103,6 +103,7 @@ def _judged(batch: Batch, response: HttpResponse, error: ErrorBody, usage: Usage
         status=response.status,
         retry_after_s=retry_after_s(response.headers, error, _date_s(response.headers.get("date"))),
         usage=usage,
+        asks_gently="slow_down" in error.codes,
     )
 
 

@@ -5,6 +5,7 @@ per second as they were stays; a cut that only costs successes is taken back, an
 Netflix's concurrency-limits is the model of the three signals; loss-based control is for clients (its README).
 """
 
+import math
 from enum import Enum
 
 # An epoch has at least this many ends of calls, so that one drop is no verdict.
@@ -49,15 +50,18 @@ class Aimd:
         self._too_much: float | None = None  # the last limit that was too much
         self._patience = self._clean_epochs = 0  # clean epochs to wait before the next growth; those that passed
         self._grew_from: tuple[float, float] | None = None  # (limit, goodput) before the last growth
-        self._cut_from: tuple[float, float] | None = None  # (limit, goodput) before the first of the last cuts
+        self._cut_from: tuple[float, float, float] | None = None  # (limit, goodput, drops) before the first of the cuts
         self._hold_until_s = 0.0
+        self._yield = 0.0  # goodput per slot in the last whole epoch
         self._latency_s: float | None = None
         self._epoch = 0
         self._since_s = 0.0
         self._started = self._ended = self._succeeded = self._dropped = self._peak = 0  # in this epoch
 
-    def started(self, in_flight: int) -> int:
+    def started(self, in_flight: int, now_s: float) -> int:
         """A call started; `in_flight` counts it. Gives the epoch that its end belongs to."""
+        if not self._started:
+            self._since_s = now_s
         self._started += 1
         if in_flight > self._peak:
             self._peak = in_flight
@@ -85,22 +89,21 @@ class Aimd:
         """The provider asked for slower growth."""
         self._is_gentle = True
 
-    def restart(self, limit: float, now_s: float) -> None:
+    def restart(self, limit: float) -> None:
         """After an outage, whose failures said nothing about load: from half of what worked before, doubling."""
         self._is_slow_start = True
         self._too_much = self._cut_from = self._grew_from = None
         self._patience = 0
-        self._change(limit / 2, now_s)
+        self._change(limit / 2)
 
-    def _begin(self, now_s: float) -> None:
+    def _begin(self) -> None:
         self._epoch += 1
-        self._since_s = now_s
         self._started = self._ended = self._succeeded = self._dropped = self._peak = 0
 
-    def _change(self, limit: float, now_s: float) -> None:
+    def _change(self, limit: float) -> None:
         self.limit = min(float(self.ceiling), max(1.0, limit))
         self._clean_epochs = 0
-        self._begin(now_s)
+        self._begin()
 
     def _measured_s(self, now_s: float) -> float:
         """The part of the epoch whose calls had time to succeed; 0 while that says nothing."""
@@ -116,47 +119,56 @@ class Aimd:
     def _overrun(self, now_s: float) -> None:
         """Most calls are dropped: cut at once; refusals come faster than answers, so there is no time to measure."""
         share = self._dropped / self._started
-        if share <= self.tolerated:
+        if self._is_noise(share):
             return
         if self._cut_from is None:
-            self._cut_from = (self.limit, self._goodput(now_s))
+            self._cut_from = (self.limit, self._goodput(now_s) or self._yield * self.limit, share)
         if self.limit <= 1.0 or self._costs_only(now_s):
-            self._tolerate(share, now_s)
+            self._tolerate(share)
         else:
-            self._cut(now_s)
+            self._cut()
 
     def _judge(self, now_s: float) -> None:
         """Enough calls have ended; an epoch is over once successes could be measured."""
         if self._succeeded and not self._measured_s(now_s):
             return
         share = self._dropped / self._started
-        noise = max(NOISE, self.tolerated)
-        if share <= noise + (noise / self._started) ** 0.5:  # chance alone brings that much in few calls
+        self._yield = self._goodput(now_s) / self.limit
+        if self._cut_from is None:
+            if self._is_noise(share):
+                self._grow(now_s)
+            else:
+                self._cut_from = (self.limit, self._goodput(now_s), share)
+                self._cut()
+        elif share < self._cut_from[2] / 2:  # the cut helped
             self._cut_from = None
             self._grow(now_s)
-        elif self._cut_from is None:
-            self._cut_from = (self.limit, self._goodput(now_s))
-            self._cut(now_s)
         elif self.limit <= 1.0 or self._costs_only(now_s):
-            self._tolerate(share, now_s)
+            self._tolerate(share)
         else:
-            self._cut(now_s)
+            self._cut()
+
+    def _is_noise(self, share: float) -> bool:
+        """Whether a share of drops is what chance alone brings in so few calls."""
+        noise = max(NOISE, self.tolerated)
+        return share <= noise + 2 * math.sqrt(noise / self._started)
 
     def _costs_only(self, now_s: float) -> bool:
         """Whether the cuts took successes and no drops: goodput fell nearly as far as the limit."""
         assert self._cut_from is not None
-        before, goodput = self._cut_from
+        before, goodput, _ = self._cut_from
         now = self._goodput(now_s)
         return 0 < now < goodput * (1 + self.limit / before) / 2
 
-    def _tolerate(self, share: float, now_s: float) -> None:
+    def _tolerate(self, share: float) -> None:
         assert self._cut_from is not None
-        self.tolerated = min(0.95, 1.5 * share + NOISE)
-        before, self._cut_from = self._cut_from[0], None
+        before, _, share_before = self._cut_from
+        self._cut_from = None
+        self.tolerated = min(0.95, 1.5 * max(share, share_before) + NOISE)
         self._too_much = None
-        self._change(before, now_s)
+        self._change(before)
 
-    def _cut(self, now_s: float) -> None:
+    def _cut(self) -> None:
         self._is_slow_start = False
         self._grew_from = None
         self._too_much = self.limit
@@ -166,12 +178,12 @@ class Aimd:
         else:
             below = HALF * self.limit
         self._clean = None  # not twice: the endpoint may have shrunk
-        self._change(min(below, self.limit - 1), now_s)
+        self._change(min(below, self.limit - 1))
 
     def _grow(self, now_s: float) -> None:
         goodput = self._goodput(now_s)
         if self._peak < int(self.limit) or self.limit >= self.ceiling:
-            self._begin(now_s)  # grows only when used
+            self._begin()  # grows only when used
             return
         self._clean = self.limit
         self._clean_epochs += 1
@@ -179,16 +191,16 @@ class Aimd:
             self._is_slow_start = False
             self._hold_until_s = now_s + HOLD_S
             before, self._grew_from = self._grew_from[0], None
-            self._change(before, now_s)
+            self._change(before)
         elif now_s < self._hold_until_s or self._clean_epochs <= self._patience:
-            self._begin(now_s)
+            self._begin()
         elif self._is_slow_start or self._hold_until_s:
             factor = GENTLE_START if self._is_gentle or self._hold_until_s else SLOW_START
             self._grew_from = (self.limit, goodput)
             self._hold_until_s = 0.0
-            self._change(self.limit * factor, now_s)
+            self._change(self.limit * factor)
         else:
-            self._change(self.limit + self._step(), now_s)
+            self._change(self.limit + self._step())
 
     def _step(self) -> float:
         """Half way to what was too much, while that is far; then a little at a time."""

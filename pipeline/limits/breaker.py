@@ -2,9 +2,11 @@
 
 from collections import deque
 
-# One call in flight of a job's last rows says less than twenty of a full window.
+# So many failures in a row raise suspicion; while others are on their way it takes more to be sure.
 FEWEST_FAILURES = 3
 MOST_FAILURES = 20
+# Under suspicion calls start one by one: failures come back faster than answers, and would use up the queue.
+SUSPECT_PACE_S = 0.05
 # Netflix and Resilience4j judge by half of the last 100 calls; half of the last 50 here.
 REMEMBERED = 50
 FEWEST_REMEMBERED = 20
@@ -25,6 +27,7 @@ class Breaker:
         self._recent: deque[bool] = deque(maxlen=REMEMBERED)
         self._failures = 0
         self._probe_at_s = 0.0
+        self._suspect_at_s = 0.0
         self._probe_wait_s = PROBE_FIRST_S
         self._is_probing = False
 
@@ -38,8 +41,8 @@ class Breaker:
         """Whether most of the last calls failed."""
         return len(self._recent) >= FEWEST_REMEMBERED and 2 * self._failures > len(self._recent)
 
-    def failed(self, now_s: float, *, outstanding: int) -> None:
-        """A call failed that the endpoint should have answered; `outstanding` calls are begun or waiting beside it."""
+    def failed(self, now_s: float, *, others: int) -> None:
+        """A call failed that the endpoint should have answered; `others` are on their way."""
         self._remember(True)
         if not self._in_a_row:
             self._failing_since_s = now_s
@@ -48,7 +51,7 @@ class Breaker:
             self._is_probing = False
             self._probe_at_s = now_s + self._probe_wait_s
             self._probe_wait_s = min(PROBE_MOST_S, 2 * self._probe_wait_s)
-        elif self._in_a_row >= min(MOST_FAILURES, max(FEWEST_FAILURES, outstanding)):
+        elif self._in_a_row >= (max(MOST_FAILURES, others) if others else FEWEST_FAILURES):
             self.is_open = True
             self.opened_s = now_s
             self.times_opened += 1
@@ -65,6 +68,15 @@ class Breaker:
         self._recent.clear()  # what failed before says nothing about now
         self._failures = 0
         return now_s - self._failing_since_s
+
+    def suspect_wait_s(self, now_s: float, others: int) -> float:
+        """Seconds until a call may start although the last ones failed; 0 starts it."""
+        if self._in_a_row < FEWEST_FAILURES or not others:
+            return 0.0
+        if now_s < self._suspect_at_s:
+            return self._suspect_at_s - now_s
+        self._suspect_at_s = now_s + SUSPECT_PACE_S
+        return 0.0
 
     def probe_wait_s(self, now_s: float) -> float:
         """Seconds until the next probe may start; 0 starts it. Infinite while one is on its way."""

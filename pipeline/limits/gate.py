@@ -30,6 +30,9 @@ _DOWN = frozenset(
     }
 )
 
+# After a shorter one the endpoint takes what it took before.
+SHORT_OUTAGE_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
@@ -37,7 +40,7 @@ class GateSettings:
 
     in_flight: int = 64
     first_guess: int | None = None  # None: the number in flight was configured, and is where to start
-    outage_limit_s: float = 900.0
+    outage_limit_s: float = 0.0  # 0: nothing pauses, rows fail by their own attempts (functions, which people wait for)
     sharers: int = 1  # workers that use the same quota, for what headers say is left of it
 
 
@@ -72,6 +75,11 @@ class Gate:
         return found if self._permits is None else min(found, self._permits.in_flight)
 
     @property
+    def found(self) -> int:
+        """Calls at once that the endpoint takes, as far as is known."""
+        return int(self._aimd.limit)
+
+    @property
     def is_down(self) -> bool:
         """Whether the endpoint fails so that no row should pay for it with an attempt."""
         return self._breaker.is_suspect
@@ -90,6 +98,9 @@ class Gate:
             return self._started(cost, in_flight, now_s, is_retry, is_probe=True)
         if in_flight >= self.in_flight_limit:
             return math.inf
+        wait_s = self._breaker.suspect_wait_s(now_s, in_flight)
+        if wait_s > 0:
+            return wait_s
         if now_s < self._paused_until_s:
             return self._paused_until_s - now_s
         if is_retry and self._breaker.fails_most:
@@ -111,7 +122,7 @@ class Gate:
             self._retries += 1
         else:
             self._retry_budget.first_attempt()
-        return Ticket(self._aimd.started(in_flight + 1), now_s, charged, charged_s, is_probe)
+        return Ticket(self._aimd.started(in_flight + 1, now_s), now_s, charged, charged_s, is_probe)
 
     def ended(
         self,
@@ -120,26 +131,27 @@ class Gate:
         now_s: float,
         *,
         used: Cost = NOTHING,
-        outstanding: int = 0,
+        others: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> float:
-        """A call ended, with `outstanding` others begun or waiting. Seconds of the outage that it ended, 0 else."""
+        """A call ended, with `others` still on their way. Seconds of the outage that it ended, 0 else."""
         if self._permits is not None:
             self._permits.settle(ticket.charged, used, ticket.charged_s)
         if headers is not None and "x-ratelimit-limit-requests" in headers:
             asked_s = pause_s(headers, max(ticket.charged.tokens, 1), self._settings.sharers)
             self._paused_until_s = max(self._paused_until_s, now_s + asked_s)
-        if error in _DOWN:
+        if error in _DOWN and self._settings.outage_limit_s:
             was_open = self._breaker.is_open
             if not self._breaker.is_suspect:
                 self._limit_before = self._aimd.limit
-            self._breaker.failed(now_s, outstanding=outstanding)
+            self._breaker.failed(now_s, others=others)
             if was_open or self._breaker.is_open:
                 return 0.0
         else:
             down_s = self._breaker.succeeded(now_s)
+            if down_s > SHORT_OUTAGE_S:
+                self._aimd.restart(self._limit_before)
             if down_s:
-                self._aimd.restart(self._limit_before, now_s)
                 return down_s
         signal = Signal.SUCCESS if error is None else Signal.DROPPED if error in _DROPPED else Signal.IGNORE
         self._aimd.ended(signal, ticket.epoch, ticket.started_s, now_s)
@@ -158,6 +170,8 @@ class Gate:
 
     def stop_reason(self, now_s: float) -> str | None:
         """Why nothing should be sent any more; None while that is not so."""
+        if self._permits is not None and self._permits.is_stranded(now_s):
+            return "[budget] is counted by the driver, which this task cannot reach; nothing is spent uncounted"
         spent = self._permits.spent() if self._permits is not None else None
         if spent is not None:
             return f"[budget] {spent} is used up; what was answered has landed, raise it and run again for the rest"

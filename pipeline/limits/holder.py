@@ -5,7 +5,7 @@ Pure; time is an argument, and whoever carries questions and grants is not known
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.limits.amounts import NOTHING, Cost
 from pipeline.limits.book import REFRESH_S, QuotaSpec
@@ -26,6 +26,7 @@ class LeaseHolder:
     def __init__(self, spec: QuotaSpec) -> None:
         self._spec = spec
         self.charged, self.charged_s = NOTHING, 0.0
+        self.on_hungry: Callable[[], object] = lambda: None  # a call must wait for the server's word
         self.is_leased = False  # the last word came from the server
         self.was_leased = False
         self._lost_since_s: float | None = None
@@ -39,6 +40,11 @@ class LeaseHolder:
         self._asked_s = -math.inf
         self._not_before_s = 0.0
         self._sums = [1.0, 1.0, 1.0, 1.0]  # input charged, used, output charged, used; fading
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the server was looked for and never found."""
+        return self._lost_since_s is not None and not self.was_leased
 
     # -- what the gate asks
 
@@ -64,11 +70,13 @@ class LeaseHolder:
                 return 0.0
         if self._starts:  # granted for other calls: for those that come first now, ask anew
             self._is_unmet = True
+            self.on_hungry()
             return self._starts[-1][0] + self._spec.lateness_s + 0.001 - now_s
         if self._safe is not None:
             wait_s = self._safe.take(cost, now_s)
             self.charged, self.charged_s = self._safe.charged, now_s
             return wait_s
+        self.on_hungry()
         return math.inf
 
     def settle(self, charged: Cost, used: Cost, charged_s: float) -> None:
@@ -148,12 +156,12 @@ class LeaseHolder:
                 self._spec.limits,
                 min(share, self._in_flight) or share,
                 workers=self._share,
-                place=self._index,
+                place=self._index + 1,  # not right after the last place that the server gave away
                 first_s=max(now_s, last_s),
             )
 
     def is_stranded(self, now_s: float) -> bool:
-        """Whether a budget has gone uncounted for so long that the worker must stop."""
+        """See `Permits.is_stranded`: where a budget has gone uncounted for a while."""
         return (
             self._lost_since_s is not None
             and bool(self._spec.budget.caps)

@@ -23,6 +23,10 @@ class Credit:
     charged: Cost
     used: Cost
 
+    def to_wire(self) -> list[Any]:
+        """As JSON's numbers and lists."""
+        return [round(self.age_s, 2), _amounts(self.charged), _amounts(self.used)]
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -45,7 +49,7 @@ class Ask:
             self.holds_in_flight,
             self.demand,
             [_amounts(cost) for cost in self.calls],
-            [[round(one.age_s, 2), _amounts(one.charged), _amounts(one.used)] for one in self.credits],
+            [credit.to_wire() for credit in self.credits],
             round(self.input_ratio, 4),
             round(self.output_ratio, 4),
         ]
@@ -54,10 +58,9 @@ class Ask:
 def to_ask(value: Any) -> Ask:
     """An ask from the wire. Raises ValueError for everything that is not one."""
     fields = _list(value, 8)
-    calls, credits = _list(fields[4]), _list(fields[5])
-    if len(calls) > MOST_CALLS or len(credits) > MOST_CREDITS:
-        raise ValueError("too many calls or credits")
-    pairs = [_list(credit, 3) for credit in credits]
+    calls = _list(fields[4])
+    if len(calls) > MOST_CALLS:
+        raise ValueError("too many calls")
     in_flight, wants, holds, demand = (_count(field) for field in fields[:4])
     return Ask(
         in_flight,
@@ -65,10 +68,18 @@ def to_ask(value: Any) -> Ask:
         holds,
         demand,
         tuple(_cost(call) for call in calls),
-        tuple(Credit(_number(age_s), _cost(charged), _cost(used)) for age_s, charged, used in pairs),
+        to_credits(fields[5]),
         _number(fields[6]),
         _number(fields[7]),
     )
+
+
+def to_credits(value: Any) -> tuple[Credit, ...]:
+    """Credits from the wire. Raises ValueError for everything that is none."""
+    credits = [_list(credit, 3) for credit in _list(value)]
+    if len(credits) > MOST_CREDITS:
+        raise ValueError("too many credits")
+    return tuple(Credit(_number(age_s), _cost(charged), _cost(used)) for age_s, charged, used in credits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class Permits(Protocol):
         """The budget's cap that is used up, as the job file names it."""
         ...
 
+    def is_stranded(self, now_s: float) -> bool:
+        """Whether nobody can say any more what may be spent."""
+        ...
+
 
 class StaticShare:
     """A fixed part of every limit: one of `workers` that do not know of each other.
@@ -51,7 +55,7 @@ class StaticShare:
         *,
         workers: int = 1,
         place: int = 0,
-        first_s: float = 0.0,
+        first_s: float | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.in_flight = in_flight
@@ -61,7 +65,7 @@ class StaticShare:
         self._on_their_way = 0
         self._over: str | None = None
         self._windows = [PacedWindow(_whole(limit.share(workers))) for limit in limits]
-        self._first_s = first_s
+        self._first_s: float | None = first_s  # None: when the first call comes
         self._turn = place / workers
         self._is_first = True
 
@@ -75,6 +79,7 @@ class StaticShare:
         at_s = max((window.next_s(cost.of(window.limit.meter), now_s) for window in self._windows), default=now_s)
         if self._is_first:
             lasts_s = max((w.duration_s(cost.of(w.limit.meter)) for w in self._windows), default=0.0)
+            self._first_s = now_s if self._first_s is None else self._first_s
             at_s = max(at_s, self._first_s + self._turn * lasts_s)
         if at_s > now_s:
             return at_s - now_s
@@ -97,6 +102,10 @@ class StaticShare:
     def spent(self) -> str | None:
         """See `Permits.spent`."""
         return self._over
+
+    def is_stranded(self, now_s: float) -> bool:
+        """Never: it asks nobody."""
+        return False
 
 
 def _whole(share: Limit) -> Limit:

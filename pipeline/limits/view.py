@@ -1,7 +1,7 @@
 """What a person is shown of limits and budget; numbers only. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(slots=True)
@@ -16,7 +16,11 @@ class QuotaView:
     probes: int = 0
     tolerated_drops: float = 0.0  # the share of 429s and the like that was found not to depend on our load
     leased: int = 0  # 1: the job's quota server says what may start
-    unleased: int = 0  # 1: it cannot be reached, the worker lives on its static share
+    unleased: int = 0  # 1: it could never be reached, the worker lived on its static share
+
+    def of_ended(self) -> "QuotaView":
+        """What still counts once the worker has ended."""
+        return replace(self, in_flight_limit=0, outage_s=0.0, leased=0)
 
 
 def added_views(views: Iterable[QuotaView]) -> QuotaView:

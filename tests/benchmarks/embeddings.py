@@ -395,7 +395,7 @@ class Memory:
             sizes = []
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if "pyspark.daemon" in " ".join(process.cmdline()):
+                    if "daemon pyspark.worker" in " ".join(process.cmdline()):
                         sizes.append(process.memory_info().rss / 2**20)
                 except (psutil.NoSuchProcess, psutil.ZombieProcess):
                     continue
@@ -427,15 +427,17 @@ def main() -> None:
     bench = Bench(arguments.rows)
     for encoding in arguments.encoding or ["base64", "float"]:
         rows = arguments.rows if encoding == "base64" else arguments.rows // 4
-        for name in ("bare", "engine", "worker"):
-            if name in only:
-                bench.leg(name, encoding, rows, profiles=arguments.profile and name == "worker")
+        if "bare" in only:
+            bench.leg("bare", encoding, rows)
         if "job" in only:
             speed = bench.job(encoding, rows, checks=True)
             aim = {"base64": 20_000, "float": 8_000}[encoding]
             bench.add(f"  aim {aim:,} rows/s", "met" if speed >= aim else "MISSED")
             if bare_speed := bench.speeds.get(("bare", encoding)):
                 bench.add("  job / bare loop (aim 70 %)", f"{speed / bare_speed:.0%}", ratio=speed / bare_speed)
+        for name in ("engine", "worker"):
+            if name in only:
+                bench.leg(name, encoding, rows, profiles=arguments.profile and name == "worker")
     if "single" in only:
         rows = max(500, arguments.rows // 80)
         single = bench.job("base64", rows, per_call=1)

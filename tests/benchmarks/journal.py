@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.journal import BucketJournal, journal_totals
+from pipeline.journal import BucketJournal, journal_spend, journal_totals
 from pipeline.records import Exchange, HttpResponse, Usage
 from pipeline.storage import LocalStore
 
@@ -91,9 +91,11 @@ def measure_replay(root: str, count: int) -> None:
     replay_s, _ = seconds(replay)
     journal.close()
     totals_s, _ = seconds(lambda: journal_totals(LocalStore(root), "fingerprint"))
+    spend_s, _ = seconds(lambda: journal_spend(LocalStore(root), "fingerprint"))
     print(f"open, verified    {count / open_s:>10,.0f}/s")
     print(f"lookup and read   {count / replay_s:>10,.0f}/s  (to reach: 20,000)")
     print(f"totals            {count / totals_s:>10,.0f}/s")
+    print(f"spend, from seals {count / spend_s:>10,.0f}/s")
 
 
 def measure_opening(root: str, count: int) -> None:

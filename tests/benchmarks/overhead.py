@@ -114,7 +114,7 @@ class Memory:
     def _watch(self) -> None:
         while not self._ended.wait(0.25):
             for process in psutil.process_iter(["cmdline"]):
-                if "pyspark.daemon" in " ".join(process.info["cmdline"] or []):
+                if "daemon pyspark.worker" in " ".join(process.info["cmdline"] or []):
                     try:
                         self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
                     except psutil.NoSuchProcess:

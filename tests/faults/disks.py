@@ -109,7 +109,7 @@ def _pass(work: Work, store: Store) -> list[dict[str, Any]]:
         assert buckets == 1
         board = Board(store, record.run_id)
         board.clear()
-        plan = plans.worker_plan(work.job, work.simulator.base_url, record.run_id, 1)
+        plan = plans.worker_plan(work.job, work.simulator.base_url, record.run_id, plans.quota_spec(work.job, 1, None))
         with _journal(store, work, record.run_id) as journal:
             control = BucketControl(board, 0)
             out = [

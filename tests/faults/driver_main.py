@@ -26,7 +26,7 @@ from tests.jobs import make_job
 def _run(spark: SparkSession, job: JobFile, command: dict[str, Any]) -> dict[str, Any]:
     with stopping_at(spark, command.get("die_at"), die):
         report = run_job(job, spark, run_id=command.get("run_id"))
-    names = ("status", "run_id", "stopped", "notes", "rows_landed", "rows_replayed", "requests_sent")
+    names = ("status", "run_id", "stopped", "notes", "rows_landed", "rows_replayed", "requests_sent", "unbooked")
     return {name: getattr(report, name) for name in names}
 
 

@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+_DAEMON = "daemon pyspark.worker"  # of Spark's module or of ours
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -40,7 +42,7 @@ def of_session(session_id: int) -> list[Process]:
 def python_workers(session_id: int) -> list[Process]:
     """Spark's Python workers: forked by a daemon, so they carry its command line."""
     processes = of_session(session_id)
-    daemons = {process.pid for process in processes if "pyspark.daemon" in process.command}
+    daemons = {process.pid for process in processes if _DAEMON in process.command}
     return [process for process in processes if process.pid in daemons and process.parent in daemons]
 
 

@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 from pipeline.errors import StateError
 from pipeline.simulator import SimulatorProcess, SimulatorSettings, marker
 from tests.faults.drivers import Driver
+from tests.faults.full_disks import DriverOnFullDisk
 from tests.faults.here import DriverHere
 from tests.faults.overlaps import overlapping_runs
 from tests.faults.publishing import CASES, FEW, Case, publishing
@@ -55,6 +56,19 @@ def test_a_driver_that_is_killed_right_before_its_commit(spark: SparkSession, tm
 @pytest.mark.long
 def test_a_driver_that_is_killed_at_any_step_of_publishing(tmp_path: Path) -> None:
     result = publishing(tmp_path, 4, CASES)
+    assert result.complaints == []
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("parquet", "append", "parquet before the rename"),
+        *(pytest.param(case, marks=pytest.mark.long) for case in CASES),
+    ],
+    ids=str,
+)
+def test_a_jvm_that_can_write_nothing_from_a_step_on(spark: SparkSession, tmp_path: Path, case: Case) -> None:
+    result = publishing(tmp_path, 6, [case], lambda: DriverOnFullDisk(spark))
     assert result.complaints == []
 
 

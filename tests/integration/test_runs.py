@@ -38,6 +38,29 @@ def runs(spark: SparkSession, job: JobFile) -> list[Any]:
     return frame.orderBy("sequence").collect()
 
 
+def test_a_budget_holds_over_workers_and_runs_and_the_rest_is_not_attempted(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write_source(tmp_path, numbered(60))
+    with Simulator(SimulatorSettings(latency_ms=20)) as simulator:
+        sections = {
+            "job": {"buckets": 2},
+            "sink": {"format": "parquet"},
+            "limits": {"in_flight": 4, "requests_per_second": 200},
+        }
+        small = make_job(tmp_path, simulator.base_url, budget={"max_requests": 25}, **sections)
+        first = run_job(small, spark)
+        assert (first.status, first.rows_landed, first.rows_not_attempted) == ("partial", 25, 35)
+        assert "max_requests" in first.stopped
+        again = run_job(small, spark)
+        assert (again.rows_landed, again.rows_not_attempted) == (0, 35), "spent is spent, whichever run it was"
+        larger = make_job(tmp_path, simulator.base_url, budget={"max_requests": 60}, **sections)
+        rest = run_job(larger, spark)
+        assert (rest.status, rest.rows_landed) == ("landed", 35)
+        assert simulator.bill().requests == 60
+        assert not any("static shares" in note for note in (*first.notes, *rest.notes))
+
+
 SINKS = pytest.mark.parametrize("sink", ["delta", "parquet"])
 
 
@@ -193,7 +216,9 @@ def test_a_wrong_token_stops_after_one_call_per_worker(spark: SparkSession, tmp_
         assert report.status in ("partial", "failed")
         assert f"file:{secret}" in report.stopped
         assert "sesame-8431" not in str(report)
-        assert simulator.bill().requests <= 4
+        assert (
+            simulator.bill().requests <= 2 * 4
+        )  # two tasks, and whoever comes after the other may have all four slots
         secret.write_text("right\n")
         again = run_job(job, spark)
         assert (again.status, again.rows_landed) == ("landed", 400)

@@ -1,4 +1,5 @@
 import base64
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
-from pipeline.decoding import decode, decode_base64, decode_floats
+from pipeline.decoding import _base64_decoder, decode, decode_base64, decode_floats
 from pipeline.errors import ErrorCode
 from pipeline.vectors import EmbeddingContract, check
 
@@ -26,6 +27,19 @@ def test_base64_gives_back_every_bit(matrix):
     decoded = decode_base64([to_base64(row) for row in matrix])
     assert decoded.dtype == np.float32
     assert decoded.tobytes() == matrix.tobytes()
+
+
+def test_both_base64_decoders_give_the_same(monkeypatch):
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    texts = [to_base64(row) for row in matrix]
+    _base64_decoder.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pybase64", None)  # as if it were not installed
+        np.testing.assert_array_equal(decode_base64(texts), matrix)
+        with pytest.raises(ValueError):
+            decode_base64(["AAA AAA=="])
+    _base64_decoder.cache_clear()
+    np.testing.assert_array_equal(decode_base64(texts), matrix)
 
 
 @given(matrices)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from pipeline.batching import PackLimits
-from pipeline.engine import Window, WindowSettings, split_usage
+from pipeline.engine import Window, WindowSettings
 from pipeline.errors import ConnectFailed, ConnectionBroken, DeadlineExceeded, ErrorCode, TransportError, Verdict
+from pipeline.exchanges import split_usage
 from pipeline.records import Batch, Exchange, Failure, HttpRequest, HttpResponse, Outcome, Request, Usage
 from pipeline.retry import Attempts, RetrySettings
 from tests.virtual_time import run_virtual
@@ -105,7 +106,9 @@ def play(
         window = Window(
             PlainEndpoint(),
             script,
-            WindowSettings(in_flight=in_flight, pack=pack or PackLimits(), retry=retry or RetrySettings()),
+            WindowSettings(
+                in_flight=in_flight, pack=pack or PackLimits(), retry=retry or RetrySettings(outage_limit_s=900)
+            ),
             log=log,
             on_finished=finished,
             clock=loop.time,
@@ -275,3 +278,91 @@ def test_split_usage_sums_to_the_whole(count: int) -> None:
     assert sum(part.input_tokens or 0 for part in parts) == 1001
     assert sum(part.output_tokens or 0 for part in parts) == 5
     assert all(part.total_tokens is None for part in parts)
+
+
+@dataclass
+class Outage(Script):
+    """From `from_s` for `lasts_s` every call ends as `answer` says, at once."""
+
+    from_s: float = 10.0
+    lasts_s: float = 60.0
+    answer: HttpResponse | TransportError = field(default_factory=lambda: ConnectFailed("refused"))
+    began_s: float | None = None
+
+    async def send(self, request: HttpRequest, auth_headers: object) -> HttpResponse:
+        now_s = asyncio.get_running_loop().time()
+        self.began_s = now_s if self.began_s is None else self.began_s
+        if self.from_s <= now_s - self.began_s < self.from_s + self.lasts_s:
+            self.sent.append(request.body.decode())
+            self.sent_at.append(now_s)
+            if isinstance(self.answer, TransportError):
+                raise self.answer
+            return self.answer
+        return await super().send(request, auth_headers)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("answer", [ConnectFailed("refused"), HttpResponse(500, b""), ConnectionBroken("cut")])
+def test_an_outage_costs_no_row_few_attempts_and_no_time_after_it(
+    answer: HttpResponse | TransportError, seed: int
+) -> None:
+    in_flight, rows = 32, 1_200
+    script = Outage(answer=answer)
+    outcomes, took, window = play(script, [f"t{i}" for i in range(rows)], in_flight=in_flight, seed=seed)
+    assert {o.error for o in outcomes.values()} == {None}
+    began_s = script.began_s or 0.0
+    during = [at_s for at_s in script.sent_at if 10.0 <= at_s - began_s < 70.0]
+    probes = window.gate.view(0.0).probes
+    assert 10 <= probes <= 20
+    assert len(during) <= 1.1 * in_flight + probes
+    assert took <= rows / in_flight + 60.0 + 10.0, "full rate within ten seconds of its return"
+
+
+def test_an_outage_without_end_stops_the_job_and_costs_no_row() -> None:
+    script = Outage(lasts_s=1e9)
+    outcomes, took, window = play(
+        script, [f"t{i}" for i in range(2_000)], in_flight=32, retry=RetrySettings(outage_limit_s=300.0)
+    )
+    assert {o.error.code for o in outcomes.values() if o.error} == {ErrorCode.NOT_ATTEMPTED}
+    assert "outage_limit_s" in (window.stopped.message if window.stopped else "")
+    assert 310 <= took <= 320
+
+
+def test_rows_that_break_the_server_do_not_hold_up_the_end_of_a_job() -> None:
+    script = Script({f"t{i}": [HttpResponse(500, b"")] for i in range(5)})
+    outcomes, took, _ = play(script, [f"t{i}" for i in range(100)], in_flight=8)
+    assert sum(o.error is not None for o in outcomes.values()) == 5
+    assert took < 60
+
+
+def test_a_fixed_share_of_rate_limits_does_not_collapse_the_window() -> None:
+    class Grumpy(Script):
+        async def send(self, request: HttpRequest, auth_headers: object) -> HttpResponse:
+            if chance.random() < 0.1:
+                self.sent_at.append(asyncio.get_running_loop().time())
+                return HttpResponse(429, b"", {"retry-after": "1"})
+            return await super().send(request, auth_headers)
+
+    texts = [f"t{i}" for i in range(3_000)]
+    for seed in range(3):
+        chance = random.Random(seed)
+        _, plain_s, _ = play(Script(latency_s=0.5), texts, in_flight=32, seed=seed)
+        _, took_s, _ = play(Grumpy(latency_s=0.5), texts, in_flight=32, seed=seed)
+        assert took_s <= 1.5 * plain_s, f"seed {seed}"
+
+
+def test_an_endpoint_with_fewer_slots_than_we_may_use_is_kept_full() -> None:
+    class Small(Script):
+        async def send(self, request: HttpRequest, auth_headers: object) -> HttpResponse:
+            if self.in_flight >= 20:
+                self.refused += 1
+                return HttpResponse(429, b"")
+            return await super().send(request, auth_headers)
+
+        refused = 0
+
+    script = Small()
+    outcomes, took, _ = play(script, [f"t{i}" for i in range(2_000)], in_flight=128)
+    assert {o.error for o in outcomes.values()} == {None}
+    assert took <= 2_000 / 20 / 0.9
+    assert script.refused <= 0.25 * 2_000

@@ -28,7 +28,7 @@ def serve(
     while now_s < lasts_s:
         while in_flight < int(aimd.limit):
             in_flight += 1
-            epoch = aimd.started(in_flight)
+            epoch = aimd.started(in_flight, now_s)
             is_served = busy < slots and rng.random() >= dropped
             busy += is_served
             takes_s = latency_s * rng.uniform(0.8, 1.2) if is_served else 0.01
@@ -69,7 +69,7 @@ def test_a_configured_limit_is_where_it_starts_and_what_it_never_exceeds(seed: i
 def test_it_grows_only_when_it_is_used() -> None:
     aimd = Aimd(1024, start=32)
     for call in range(500):
-        epoch = aimd.started(3)
+        epoch = aimd.started(3, call * 0.1)
         aimd.ended(Signal.SUCCESS, epoch, call * 0.1, call * 0.1 + 0.05)
     assert aimd.limit == 32
 
@@ -77,7 +77,7 @@ def test_it_grows_only_when_it_is_used() -> None:
 def test_ignored_ends_are_no_verdict() -> None:
     aimd = Aimd(64)
     for call in range(500):
-        aimd.ended(Signal.IGNORE, aimd.started(64), call * 0.1, call * 0.1 + 0.05)
+        aimd.ended(Signal.IGNORE, aimd.started(64, call * 0.1), call * 0.1, call * 0.1 + 0.05)
     assert aimd.limit == 64
 
 
@@ -88,7 +88,7 @@ def test_growth_that_brings_nothing_stops() -> None:
     for _ in range(40):
         takes_s = max(0.1, int(aimd.limit) / 400)  # 40 are served at once, the others wait in line
         limit = int(aimd.limit)
-        epochs = [aimd.started(place + 1) for place in range(limit)]
+        epochs = [aimd.started(place + 1, now_s) for place in range(limit)]
         for place in range(limit):
             aimd.ended(Signal.SUCCESS, epochs[place], now_s, now_s + takes_s * (place + 1) / limit)
         now_s += takes_s
@@ -102,7 +102,7 @@ def test_a_gentle_start_grows_by_half_at_most() -> None:
     now_s = 0.0
     for _ in range(40):
         before = aimd.limit
-        epochs = [aimd.started(place + 1) for place in range(int(before))]
+        epochs = [aimd.started(place + 1, now_s) for place in range(int(before))]
         for epoch in epochs:
             aimd.ended(Signal.SUCCESS, epoch, now_s, now_s + 0.1)
         now_s += 0.1

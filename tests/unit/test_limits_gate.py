@@ -26,13 +26,13 @@ def test_the_number_in_flight_is_the_first_limit() -> None:
     assert gate.admit(CALL, 2, 0.0) == math.inf
 
 
-def down(gate: Gate, now_s: float, code: ErrorCode = ErrorCode.CONNECT_FAILED, outstanding: int = 1000) -> None:
+def down(gate: Gate, now_s: float) -> None:
     for _ in range(MOST_FAILURES):
-        gate.ended(let(gate, now_s), code, now_s, outstanding=outstanding)
+        gate.ended(let(gate, now_s), ErrorCode.CONNECT_FAILED, now_s, others=5)
 
 
 def test_a_dead_endpoint_gets_one_probe_at_a_time_until_one_succeeds() -> None:
-    gate = Gate(GateSettings(in_flight=64))
+    gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     down(gate, 10.0)
     assert gate.is_open
     waits = []
@@ -62,45 +62,45 @@ def test_an_outage_without_end_stops_the_job_and_says_why() -> None:
 
 @pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.BAD_REQUEST, None])
 def test_an_endpoint_that_answers_is_not_down(code: ErrorCode | None) -> None:
-    gate = Gate(GateSettings(in_flight=64))
+    gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     for now_s in range(100):
         ticket = gate.admit(CALL, 0, float(now_s))
         assert isinstance(ticket, Ticket)
-        gate.ended(ticket, code, float(now_s), outstanding=50)
+        gate.ended(ticket, code, float(now_s), others=50)
     assert not gate.is_down
 
 
 def test_three_failures_are_enough_when_nothing_else_is_left() -> None:
     breaker = Breaker()
     for _ in range(3):
-        breaker.failed(1.0, outstanding=1)
+        breaker.failed(1.0, others=0)
     assert breaker.is_open
     many = Breaker()
     for _ in range(3):
-        many.failed(1.0, outstanding=500)
+        many.failed(1.0, others=5)
     assert many.is_suspect
     assert not many.is_open
 
 
 def test_an_endpoint_that_fails_most_calls_gets_few_retries() -> None:
-    gate = Gate(GateSettings(in_flight=64))
+    gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     retried = 0
     for call in range(400):
         now_s = call * 0.01
         is_failure = call % 5 != 0
-        gate.ended(let(gate, now_s), ErrorCode.SERVER_ERROR if is_failure else None, now_s, outstanding=500)
+        gate.ended(let(gate, now_s), ErrorCode.SERVER_ERROR if is_failure else None, now_s, others=5)
         ticket = gate.admit(CALL, 0, now_s, is_retry=True)
         if isinstance(ticket, Ticket):
             retried += 1
-            gate.ended(ticket, ErrorCode.SERVER_ERROR if is_failure else None, now_s, outstanding=500)
+            gate.ended(ticket, ErrorCode.SERVER_ERROR if is_failure else None, now_s, others=5)
     assert retried <= 20 + 0.1 * 400 + 10 * 4.0, "until it is known, a tenth of first attempts, ten a second"
     assert gate.view(4.0).retries_held > 100
 
 
 def test_below_that_the_backoff_alone_paces_retries() -> None:
-    gate = Gate(GateSettings(in_flight=64))
+    gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     for call in range(400):
-        gate.ended(let(gate, 1.0), ErrorCode.SERVER_ERROR if call % 3 == 0 else None, 1.0, outstanding=500)
+        gate.ended(let(gate, 1.0), ErrorCode.SERVER_ERROR if call % 3 == 0 else None, 1.0, others=5)
         let(gate, 1.0, is_retry=True)
     assert gate.view(1.0).retries_held == 0
 

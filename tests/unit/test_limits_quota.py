@@ -68,7 +68,8 @@ def test_every_worker_gets_its_turn() -> None:
     assert min(starts) >= 0.6 * max(starts)
 
 
-@pytest.mark.parametrize("seed", range(40))
+# the last four once were one call too many where a server died
+@pytest.mark.parametrize("seed", [*range(30), 41, 60, 83, 93])
 def test_never_above_whatever_the_job_is_like(seed: int) -> None:
     any_scene(seed)
 

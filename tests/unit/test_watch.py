@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.watch import spent
+from pipeline.engine import Tally
+from pipeline.watch import pace_words, spent, use_words
 from pipeline.worker import Progress
 
 
@@ -17,3 +18,18 @@ from pipeline.worker import Progress
 )
 def test_spend_so_far_and_what_the_rest_will_cost_if_it_is_like_what_was_bought(total, rows, said):
     assert spent(total, rows) == said
+
+
+def test_the_lines_say_how_fast_it_goes_what_is_in_the_way_and_what_was_used():
+    total = Progress(
+        rows_done=1000,
+        rows_failed=2,
+        in_flight=230,
+        tally=Tally(input_tokens=358_600, output_tokens=999, rate_limited=37),
+        cost=0.5,
+        currency="USD",
+    )
+    assert pace_words(total, 1203.4) == ["1,203 rows/s", "230 in flight", "2 rows failed", "37 x 429"]
+    assert use_words(total, 4000) == ["tokens 358.6k in, 999 out", "spent 0.500 USD of about 2.00 USD"]
+    assert use_words(Progress(), 10) == ["tokens 0 in, 0 out"]  # no price, nothing about money
+    assert "429" not in " ".join(pace_words(Progress(), 0.0))
