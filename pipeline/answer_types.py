@@ -1,7 +1,7 @@
 """From `returnType` and `responseFormat` to what is sent, the type of the answer and how it is read. Pure."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.arguments import constant
 from pipeline.conditions import AiFunctionError
+from pipeline.json_schemas import check_schema
 from pipeline.readings import Reading
 from pipeline.records import Task
 from pipeline.result_types import has_map, to_json_schema
@@ -24,6 +25,7 @@ class AnswerFormat:
     kind: pa.DataType
     reading: Reading
     sent: dict[str, Any]
+    schema: str | None = None  # that an answer must keep, as JSON
 
 
 def answer_format(
@@ -32,8 +34,15 @@ def answer_format(
     """The format of a call to this endpoint; `asked` is the `returnType`. Raises AiFunctionError."""
     if task is Task.EMBEDDING:
         return AnswerFormat(_vector_type(endpoint_name, asked, response_format), "vector", {})
+    if task is Task.CUSTOM:
+        return _custom_type(endpoint_name, asked, response_format)
     if response_format is None:
         return _typed(asked, "text", {})
+    if task is Task.COMPLETION:
+        raise AiFunctionError(
+            "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT",
+            f"the endpoint {endpoint_name} completes texts and takes no `responseFormat`: use `returnType`.",
+        )
     text = response_format.strip()
     if not text.startswith("{"):
         if asked is not None:
@@ -45,8 +54,10 @@ def answer_format(
     described = _json_format(text)
     if described["type"] == "text":
         return _typed(asked, "text", {})
-    reading: Reading = "json_object" if described["type"] == "json_object" else "json"
-    return _typed(asked, reading, {"response_format": described})
+    if described["type"] == "json_object":
+        return _typed(asked, "json_object", {"response_format": described})
+    schema = json.dumps(described["json_schema"]["schema"])
+    return _typed(asked, "json", {"response_format": described}, schema)
 
 
 def asked_type(function: str, name: str, value: Any, read_type: ReadType) -> pa.DataType | None:
@@ -62,9 +73,11 @@ def asked_type(function: str, name: str, value: Any, read_type: ReadType) -> pa.
         ) from None
 
 
-def unreadable(ddl: str) -> AiFunctionError:
+def unreadable(ddl: str, advice: str = "") -> AiFunctionError:
     """The error of a type that no answer can be read as."""
-    return AiFunctionError("INVALID_SCHEMA", f"an answer cannot be read as {ddl.upper()[:200]}.")
+    return AiFunctionError(
+        "INVALID_SCHEMA", f"an answer cannot be read as {ddl.upper()[:200]}{advice and f': {advice}'}."
+    )
 
 
 def schema_format(name: str, kind: pa.DataType) -> dict[str, Any]:
@@ -77,10 +90,38 @@ def schema_format(name: str, kind: pa.DataType) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": inner}}
 
 
-def _typed(asked: pa.DataType | None, otherwise: Reading, sent: dict[str, Any]) -> AnswerFormat:
+def object_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The body's `response_format` that asks for an object of exactly these fields."""
+    schema = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    inner = {"name": name, "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": inner}}
+
+
+def _typed(
+    asked: pa.DataType | None, otherwise: Reading, sent: dict[str, Any], schema: str | None = None
+) -> AnswerFormat:
     if asked is None or asked == pa.string():
-        return AnswerFormat(pa.string(), otherwise, sent)
-    return AnswerFormat(asked, "typed", sent)
+        return AnswerFormat(pa.string(), otherwise, sent, schema)
+    return AnswerFormat(asked, "typed", sent, schema)
+
+
+def _custom_type(endpoint_name: str, asked: pa.DataType | None, response_format: str | None) -> AnswerFormat:
+    if response_format is not None:
+        raise AiFunctionError(
+            "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT",
+            f"the endpoint {endpoint_name} serves a custom model and takes no `responseFormat`: use `returnType`.",
+        )
+    if asked is None:
+        raise AiFunctionError(
+            "AI_FUNCTION_COMPILATION_ERROR",
+            f"the endpoint {endpoint_name} serves a custom model whose schema is not known: give `returnType`.",
+        )
+    return AnswerFormat(asked, "text" if asked == pa.string() else "typed", {})
 
 
 def _vector_type(endpoint_name: str, asked: pa.DataType | None, response_format: str | None) -> pa.DataType:
@@ -110,6 +151,11 @@ def _json_format(text: str) -> dict[str, Any]:
     inner = described.get("json_schema")
     if kind == "json_schema" and not (isinstance(inner, dict) and isinstance(inner.get("schema"), dict)):
         raise AiFunctionError(condition, "`responseFormat` of type json_schema needs `json_schema` with a `schema`.")
+    if kind == "json_schema":
+        try:
+            check_schema(inner["schema"])
+        except ValueError as exc:
+            raise AiFunctionError(condition, f"{exc}.") from None
     return dict(described)
 
 

@@ -7,13 +7,28 @@ from typing import Any
 from pipeline.conditions import AiFunctionError
 
 
+class MapValue(dict[str, Any]):
+    """The value of a constant MAP; a plain dict is that of a STRUCT."""
+
+
+_SQL_NAMES: Mapping[type, str] = {
+    str: "a STRING",
+    bool: "a BOOLEAN",
+    int: "an INT",
+    list: "an ARRAY<STRING>",
+    dict: "a STRUCT",
+    MapValue: "a MAP<STRING, STRING>",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter; `is_constant`: known at analysis, else row data."""
+    """One parameter; `is_constant`: known at analysis, else row data. `takes_variant`: as the text of its JSON."""
 
     name: str
     is_constant: bool = True
     is_required: bool = False
+    takes_variant: bool = False
 
 
 def bind(function: str, parameters: Sequence[Parameter], arguments: Sequence[tuple[str | None, Any]]) -> dict[str, Any]:
@@ -84,8 +99,7 @@ def constant(function: str, values: Mapping[str, Any], name: str, kind: type, de
     if value is None:
         return default
     if type(value) is not kind:
-        wanted = {str: "a STRING", bool: "a BOOLEAN", int: "an INT", list: "an ARRAY<STRING>", dict: "a STRUCT"}[kind]
-        raise wrong_type(function, name, wanted)
+        raise wrong_type(function, name, _SQL_NAMES[kind])
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.answer_types import ReadType, answer_format, asked_type
+from pipeline.answer_types import ReadType, answer_format, asked_type, object_format
 from pipeline.arguments import Parameter, constant, wrong_type
 from pipeline.catalog import Catalog, NamedEndpoint
 from pipeline.column_plan import ColumnPlan
@@ -89,12 +89,13 @@ def plan_ai_query(place: Place, values: Mapping[str, Any], rows: Mapping[str, st
     asked = asked_type(name, "returnType", values.get("returnType"), place.read_type)
     response_format = constant(name, values, "responseFormat", str)
     answer = answer_format(endpoint.task, endpoint.name, asked, response_format, place.read_type)
-    if has_files and endpoint.task is Task.EMBEDDING:
+    if has_files and endpoint.task is not Task.CHAT:
         raise AiFunctionError("AI_FUNCTION_COMPILATION_ERROR", f"the endpoint {endpoint.name} takes no `files`.")
     _check_row_types(endpoint.task, rows)
     result = ResultSpec(
         answer.kind,
         answer.reading,
+        schema=answer.schema,
         fails=constant(name, values, "failOnError", bool, True),
         has_details=constant(name, values, "details", bool, False),
     )
@@ -134,9 +135,36 @@ def planned(
     )
 
 
+def asked(
+    place: Place,
+    function: str,
+    column: str,
+    result: ResultSpec,
+    values: Mapping[str, Any] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    template: str | None = None,
+) -> ColumnPlan:
+    """A chat call with the function's template over the constant `values` and one column.
+
+    `properties` are the JSON schemas of the fields that an answer must have, None for a text.
+    """
+    prompt = place.templates[template or function]
+    question = QuestionSpec(
+        Task.CHAT,
+        (column,),
+        template=prompt["prompt"].strip(),
+        system=prompt.get("system"),
+        values=dict(values or {}),
+        is_blank_null=True,
+    )
+    sent = object_format(function, properties) if properties is not None else {}
+    return planned(place, function, place.endpoint_for(Task.CHAT), question, result, sent)
+
+
 def _check_row_types(task: Task, rows: Mapping[str, str | None]) -> None:
     request, files = rows.get("request"), rows.get("files")
-    if request is not None and not _TEXT.fullmatch(request) and not (task is Task.CHAT and _MESSAGES.match(request)):
+    takes_anything = request is None or task is Task.CUSTOM or _TEXT.fullmatch(request)
+    if not takes_anything and not (task is Task.CHAT and _MESSAGES.match(request or "")):
         raise mismatch(task)
     if files not in (None, "void", "binary", "array<binary>"):
         raise wrong_type("ai_query", "files", "a BINARY or an ARRAY<BINARY>")

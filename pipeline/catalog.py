@@ -25,6 +25,7 @@ from pipeline.workspace_auth import AnyCredentials, WorkspaceCredentials
 
 # Databricks' own embedding models by what their names contain; every other endpoint of a workspace is taken for chat.
 _EMBEDDING_WORDS = ("embedding", "gte-", "bge-")
+_CUSTOM_ROWS = 100  # records per call of a custom model; its body may have 16 MB (wire_formats 1.11)
 _BATCH_ROWS = {"databricks": 150, "openai": 128}  # wire_formats 1.8: at most 150; OpenAI takes 2,048, but slowly
 _MIB = 2**20
 
@@ -112,6 +113,7 @@ def _catalog(file: EndpointsFile, origin: str) -> Catalog:
 def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
     limits = table.limits
     is_embedding = table.kind == "embedding"
+    most_rows = _BATCH_ROWS[table.api] if is_embedding else _CUSTOM_ROWS if table.kind == "custom" else 1
     return NamedEndpoint(
         name,
         Task(table.kind),
@@ -121,10 +123,8 @@ def _named(name: str, table: NamedEndpointTable) -> NamedEndpoint:
         in_flight=limits.in_flight,
         parameters=dict(table.parameters),
         credentials=credentials_of(table.auth),
-        pack=PackLimits(
-            limits.max_batch_rows or _BATCH_ROWS[table.api], limits.max_batch_tokens, limits.max_batch_bytes
-        )
-        if is_embedding
+        pack=PackLimits(limits.max_batch_rows or most_rows, limits.max_batch_tokens, limits.max_batch_bytes)
+        if most_rows > 1
         else PackLimits(),
         retry=retry_settings(table.retry)
         if "outage_limit_s" in table.retry.model_fields_set

@@ -3,6 +3,7 @@
 One window serves all batches. The calling thread reads arguments and builds arrays; the loop thread sends.
 """
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -38,6 +39,11 @@ LEAST_PIECE_S, MOST_PIECE_S = 0.004, 0.05
 HOLD_SHARE = 20
 # Between two looks at what other tasks of the query have bought, or whether the query has failed.
 LOOK_S = 0.05
+LOOK_AT_ONCE = 512
+# Until the other tasks learn of answers: a transaction for each would cost as much as its call.
+TELL_S = 0.02
+# A row that another task took and does not answer is asked here after all.
+PATIENCE_S = 60.0
 # Rows that wait for one in front of them, in windows: a row that is tried again must not empty the window.
 OPEN_WINDOWS = 32
 
@@ -110,12 +116,16 @@ class _Worker:
         self._arrived: deque[list[Outcome]] = deque()
         self._wake = threading.Event()
         self._unsent: deque[tuple[Request, Attempts]] = deque()
-        self._elsewhere: dict[str, tuple[Request, Attempts]] = {}  # asked by another task of the query
+        self._mine: deque[tuple[Request, Attempts]] = deque()  # unsent, and no other task of the query asks it
+        self._elsewhere: dict[str, tuple[tuple[Request, Attempts], float]] = {}  # asked by another task, since when
+        self._untold: list[Outcome] = []
+        self._telling: asyncio.TimerHandle | None = None
         self._sent = 0  # requests in the window, and slots that are held
         self._freed = 0  # slots that became free since the last piece
         self._held = 0  # slots that became free with the last piece
         self._latency_s = 0.0
-        self._left_s = self._looked_s = time.monotonic()  # of the last piece; of the last look at the folder
+        # of the last piece, the last turn, the last look at the folder
+        self._left_s = self._turned_s = self._looked_s = time.monotonic()
         pack_rows = plan.window.pack.max_rows
         self._most_sent = plan.window.in_flight * pack_rows
         self._most_open = max(OPEN_WINDOWS * self._most_sent, 8 * READ_ROWS)
@@ -124,16 +134,31 @@ class _Worker:
 
     def _arrive(self, outcomes: list[Outcome]) -> None:
         if self._memory is not None:  # here, since the other thread may stand still while nobody reads
-            self._memory.settle(outcomes)
+            self._untold += outcomes
+            if self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(TELL_S, self._tell)
         self._arrived.append(outcomes)
         self._wake.set()
+
+    def _tell(self) -> None:
+        self._telling = None
+        outcomes, self._untold = self._untold, []
+        if self._memory is not None:
+            self._memory.settle(outcomes)
+
+    async def _end(self) -> None:
+        assert self._window is not None
+        await self._window.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._tell()
 
     # -- on the calling thread
 
     @property
     def is_full(self) -> bool:
         """Whether to read no more input for now."""
-        return bool(self._unsent) or len(self._rows) >= self._most_open
+        return bool(self._unsent or self._mine) or len(self._rows) >= self._most_open
 
     @property
     def is_waiting(self) -> bool:
@@ -155,13 +180,20 @@ class _Worker:
 
     def finish_input(self) -> None:
         """Nothing more comes: a started embedding batch need not wait."""
-        if self._window is not None and not self._unsent:
+        if self._window is not None and not self._unsent and not self._mine:
             assert self._loop is not None
             self._loop.post(self._window.flush)
 
     def wait(self) -> None:
-        """Until something finished, a piece is due, or a short while."""
+        """Until something finished, a piece is due, or a short while.
+
+        Then a moment more, a small share of a call: answers are taken by the handful, not each at the price of a switch
+        between threads.
+        """
         self._wake.wait(max(0.0, self._piece_s - self._since_piece_s) if self._rows.has_ready else LOOK_S)
+        pause_s = min(self._piece_s, self._latency_s / HOLD_SHARE) - (time.monotonic() - self._turned_s)
+        if pause_s > 0:
+            time.sleep(pause_s)
 
     def turn(self) -> Iterator[pa.Array]:
         """What has arrived, what may leave, what may be sent.
@@ -170,6 +202,7 @@ class _Worker:
         only when a piece is handed over, nothing was asked for nothing.
         """
         self._wake.clear()
+        self._turned_s = time.monotonic()
         self._receive()
         self._look()
         for piece in self._rows.pieces(self._since_piece_s >= self._piece_s):
@@ -190,7 +223,7 @@ class _Worker:
         """Ends every call of this partition; the process's loop and transports live on."""
         if self._window is not None:
             assert self._loop is not None
-            self._loop.call(self._window.cancel())
+            self._loop.call(self._end())
         if self._memory is not None:
             self._memory.close()
         close = getattr(self._log, "close", None)
@@ -248,33 +281,36 @@ class _Worker:
 
     def _send(self) -> None:
         """Hands over what the window can use now, and what no other task of the query asks."""
-        room = self._most_sent - self._sent
-        if not self._unsent or room <= 0:
+        if self._window is None:
             return
-        self._submit([self._unsent.popleft() for _ in range(min(len(self._unsent), room))])
-
-    def _submit(self, calls: list[tuple[Request, Attempts]]) -> None:
-        mine = self._claimed(calls)
-        if mine:
+        # a call that waits for its next attempt holds no slot
+        room = self._most_sent - self._sent + self._window.between_attempts * self._plan.window.pack.max_rows
+        calls: list[tuple[Request, Attempts]] = []
+        while len(calls) < room and (self._mine or self._unsent):
+            if not self._mine:
+                # a window's worth at a time: few transactions, and the other tasks find something to do
+                some = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._most_sent))]
+                self._claim(some, [time.monotonic()] * len(some))
+            while self._mine and len(calls) < room:
+                calls.append(self._mine.popleft())
+        if calls:
             assert self._loop is not None
-            assert self._window is not None
-            self._sent += len(mine)
-            self._loop.post(self._window.submit, mine)
+            self._sent += len(calls)
+            self._loop.post(self._window.submit, calls)
 
-    def _claimed(self, calls: list[tuple[Request, Attempts]]) -> list[tuple[Request, Attempts]]:
+    def _claim(self, calls: Sequence[tuple[Request, Attempts]], since_s: Sequence[float]) -> None:
+        """Divides calls into those that are this task's, those that are answered, and those that another task asks."""
         if self._memory is None:
-            return calls
-        mine: list[tuple[Request, Attempts]] = []
+            self._mine.extend(calls)
+            return
         claims = self._memory.claim([request.request_id for request, _ in calls])
-        for call, claim in zip(calls, claims, strict=True):
-            request_id = call[0].request_id
+        for call, claim, since in zip(calls, claims, since_s, strict=True):
             if claim == "ask":
-                mine.append(call)
+                self._mine.append(call)
             elif claim == "wait":
-                self._elsewhere[request_id] = call
+                self._elsewhere[call[0].request_id] = (call, since)
             else:
                 self._rows.settle([claim])
-        return mine
 
     def _look(self) -> None:
         """Now and then: whether the query has failed elsewhere, and what other tasks have bought by now."""
@@ -285,6 +321,7 @@ class _Worker:
         if (failure := failure_of(self._folder)) is not None:
             raise failure
         if self._elsewhere:
-            calls = list(self._elsewhere.values())
-            self._elsewhere.clear()
-            self._submit(calls)
+            waiting = [self._elsewhere.pop(request_id) for request_id in list(self._elsewhere)[:LOOK_AT_ONCE]]
+            self._mine.extend(call for call, since_s in waiting if now - since_s > PATIENCE_S)
+            patient = [(call, since_s) for call, since_s in waiting if now - since_s <= PATIENCE_S]
+            self._claim([call for call, _ in patient], [since_s for _, since_s in patient])

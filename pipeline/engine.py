@@ -142,6 +142,11 @@ class Window:
         self.stopped: Failure | None = None
         self.crashed: BaseException | None = None
 
+    @property
+    def between_attempts(self) -> int:
+        """Calls that failed and wait for their next attempt; they hold no slot."""
+        return len(self._waiting)
+
     # -- in
 
     def submit(self, requests: Iterable[tuple[Request, Attempts]]) -> None:

@@ -84,10 +84,19 @@ def ai_query(
     return to_udf(plan_ai_query(place(), values, rows))(*columns)
 
 
-def invoke(call: Call, arguments: Sequence[Any], apply: Callable[[Any, Sequence[Any]], Any]) -> Any:
-    """The call over its arguments; `apply` gives a UDF its arguments, as columns or as expressions."""
+def invoke(
+    call: Call,
+    arguments: Sequence[Any],
+    apply: Callable[[Any, Sequence[Any]], Any],
+    parse_json: Callable[[Any], Any] = F.parse_json,
+) -> Any:
+    """The call over its arguments; `apply` gives a UDF its arguments, as columns or as expressions.
+
+    `parse_json` makes a VARIANT of what the UDF gives, in the same form.
+    """
     if isinstance(call, ColumnPlan):
-        return apply(to_udf(call), arguments)
+        answer = apply(to_udf(call), arguments)
+        return parse_json(answer) if call.result.is_variant else answer
     if call.each is not None:
         arguments = [apply(to_udf(call.each), [argument]) for argument in arguments]
     compute = call.compute
@@ -183,6 +192,8 @@ def _read_type(ddl: str) -> pa.DataType:
 
 
 def _arrow(kind: DataType) -> pa.DataType:
+    if "variant" in kind.simpleString():
+        raise unreadable("variant", "read it as STRING and wrap the call in parse_json")
     try:
         return to_arrow_type(kind, timezone="UTC")
     except PySparkException:

@@ -36,11 +36,21 @@ _NUMBERS: Mapping[str, tuple[tuple[type, ...], float, float]] = {
     "dimensions": ((int,), 1, inf),
 }
 _TEXTS = ("reasoning_effort", "user", "encoding_format", "instruction", "service_tier")
-_ONLY_FOR = {"dimensions": Task.EMBEDDING, "encoding_format": Task.EMBEDDING, "temperature": Task.CHAT}
+_TEXT_TASKS = (Task.CHAT, Task.COMPLETION)
+_ONLY_FOR = {
+    **dict.fromkeys(("dimensions", "encoding_format"), (Task.EMBEDDING,)),
+    **dict.fromkeys(("temperature", "top_p", "max_tokens", "stop"), _TEXT_TASKS),
+    **dict.fromkeys(("max_completion_tokens", "reasoning_effort"), (Task.CHAT,)),
+}
 
 
 def checked(parameters: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """The parameters as they are sent, decimals as floats and nulls left out. Raises AiFunctionError."""
+    if task is Task.CUSTOM and parameters:
+        raise AiFunctionError(
+            f"{_CONDITION}.UNSUPPORTED_ENDPOINT_TYPE",
+            "a custom model takes no `modelParameters`; what it reads is in `request`.",
+        )
     result: dict[str, Any] = {}
     for name, value in parameters.items():
         if name in _RESERVED:
@@ -48,7 +58,7 @@ def checked(parameters: Mapping[str, Any], task: Task) -> dict[str, Any]:
                 f"{_CONDITION}.FOUND_RESERVED_PARAMETER_NAME",
                 f"`{name}` cannot be a model parameter; its place is {_RESERVED[name]}.",
             )
-        if _ONLY_FOR.get(name, task) is not task:
+        if task not in _ONLY_FOR.get(name, (task,)):
             raise AiFunctionError(
                 f"{_CONDITION}.UNSUPPORTED_MODEL_PARAMETER", f"`{name}` has no meaning for {_article(task)} endpoint."
             )
@@ -109,4 +119,4 @@ def _range(least: float, most: float) -> str:
 
 
 def _article(task: Task) -> str:
-    return "an embedding" if task is Task.EMBEDDING else "a chat"
+    return f"{'an' if task is Task.EMBEDDING else 'a'} {task}"

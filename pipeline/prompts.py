@@ -131,13 +131,11 @@ class Renderer:
         if values and all(value is None or (isinstance(value, str) and not value.strip()) for value in values.values()):
             return RowError(ErrorCode.EMPTY_INPUT, f"null or blank: {', '.join(self._columns)}")
         try:
-            if self._spec.task is Task.EMBEDDING:
-                return self._embedding(values)
-            return self._chat(values)
+            return self._chat(values) if self._spec.task is Task.CHAT else self._text(values)
         except _UNRENDERABLE as exc:
             return RowError(ErrorCode.INVALID_INPUT, f"the prompt cannot be rendered: {type(exc).__name__}")
 
-    def _embedding(self, values: Mapping[str, Any]) -> Request | RowError:
+    def _text(self, values: Mapping[str, Any]) -> Request | RowError:
         assert self._template is not None
         text = self._template.render(values)
         if not text.strip():

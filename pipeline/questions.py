@@ -3,8 +3,10 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from pipeline.conditions import AiFunctionError
@@ -68,12 +70,14 @@ class Questions:
             return None
         if any(value is _UNREADABLE for value in row):
             return RowError(ErrorCode.INVALID_INPUT, "an argument holds bytes that are no UTF-8")
+        if self._spec.task is Task.CUSTOM:
+            return self._record(row[0])
         if isinstance(row[0], str) and not row[0].strip():
             return None if self._spec.is_blank_null else RowError(ErrorCode.EMPTY_INPUT, "the request is blank")
         if self._renderer is not None:
             named = dict(zip(self._spec.columns, row, strict=True))
             return self._renderer.render({**self._spec.values, **named})
-        if self._spec.task is Task.EMBEDDING:
+        if self._spec.task is not Task.CHAT:
             text = row[0]
             if not isinstance(text, str):
                 raise mismatch(self._spec.task)
@@ -87,6 +91,13 @@ class Questions:
                 return with_files
             messages = with_files
         return self._identify.of_messages(messages)
+
+    def _record(self, value: Any) -> Request | RowError:
+        """For a custom model: the value as JSON; numbers that JSON does not know are null."""
+        try:
+            return self._identify.of_text(orjson.dumps(value, default=_plain).decode())
+        except TypeError:
+            return RowError(ErrorCode.INVALID_INPUT, "the record has a value that JSON has no form for")
 
 
 def mismatch(task: Task) -> AiFunctionError:
@@ -110,6 +121,14 @@ class _Unreadable:
 
 
 _UNREADABLE = _Unreadable()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    raise TypeError
 
 
 def _values(array: pa.Array) -> list[Any]:

@@ -1,5 +1,6 @@
 """From outcomes to the column that a function returns: plain, in the envelope, or with details. Pure."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.conditions import AiFunctionError
+from pipeline.json_schemas import mistake
 from pipeline.records import Outcome
 from pipeline.result_types import NotOfType, json_text, parse, unfenced
 
-Reading = Literal["text", "json", "json_object", "typed", "typed_or_null", "label", "vector"]
+Reading = Literal["text", "json", "json_object", "typed", "typed_or_null", "label", "labels", "vector"]
+VARIANT_TEXT = pa.string()  # what travels for a VARIANT: its JSON
 
 _USAGE = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
 _DETAILS: tuple[tuple[str, pa.DataType], ...] = (
@@ -27,7 +30,8 @@ _DETAILS: tuple[tuple[str, pa.DataType], ...] = (
 class ResultSpec:
     """What a call returns; `kind` is T.
 
-    `typed_or_null` and `label` give null where the answer fits no value, the others fail the row.
+    `typed_or_null` and `label` give null where the answer fits no value, the others fail the row. An answer read as JSON
+    or as a type keeps the `schema`. `is_variant`: the column is the JSON of {response, error_message}.
     """
 
     kind: pa.DataType
@@ -35,11 +39,14 @@ class ResultSpec:
     labels: tuple[str, ...] = ()
     fails: bool = True
     has_details: bool = False
+    schema: str | None = None
+    is_variant: bool = False
+    has_many: bool = False  # several labels may fit
 
     @property
     def is_struct(self) -> bool:
         """Whether T comes in STRUCT<result: T, errorMessage: STRING, ...>."""
-        return self.has_details or not self.fails
+        return not self.is_variant and (self.has_details or not self.fails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,10 @@ def value_of(response: Any, spec: ResultSpec) -> Any:
     try:
         if spec.reading == "label":
             return _label(response, spec.labels)
+        if spec.reading == "labels":
+            return _fitting(response, spec)
+        if spec.schema is not None:
+            _keep(response, spec.schema)
         if spec.reading in ("json", "json_object"):
             return json_text(response, is_object=spec.reading == "json_object")
         return parse(response, spec.kind)
@@ -78,6 +89,8 @@ def value_of(response: Any, spec: ResultSpec) -> Any:
 
 def to_array(cells: Sequence[Cell], spec: ResultSpec) -> pa.Array:
     """The column of these rows, of `result_type(spec)`."""
+    if spec.is_variant:
+        return pa.array([_variant_text(cell) for cell in cells], type=spec.kind)
     values = [cell.value for cell in cells]
     result = _vectors(values, spec.kind) if spec.reading == "vector" else pa.array(values, type=spec.kind)
     if not spec.is_struct:
@@ -132,3 +145,31 @@ def _bare(text: str) -> str:
     if len(values) != 1 or values[0] is None:
         raise NotOfType("the answer names no label")
     return str(values[0])
+
+
+def _keep(text: str, schema: str) -> None:
+    """Raises NotOfType where the answer breaks the schema."""
+    told = mistake(json.loads(json_text(text, is_object=False)), schema)
+    if told is not None:
+        raise NotOfType(told)
+
+
+def _fitting(text: str, spec: ResultSpec) -> str:
+    """JSON of the labels that the answer names, in its order, each once."""
+    names = json.loads(json_text(text, is_object=True)).get("labels")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise NotOfType("the answer has no array of labels")
+    by_name = {label.casefold(): label for label in spec.labels}
+    found = list(dict.fromkeys(by_name.get(name.strip().casefold()) for name in names))
+    if None in found:
+        raise NotOfType("the answer names a label that is none of the given ones")
+    if len(found) > 1 and not spec.has_many:
+        raise NotOfType(f"the answer names {len(found)} labels where one was asked for")
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _variant_text(cell: Cell) -> str | None:
+    """`value` is JSON already; null for a NULL request."""
+    if cell.value is None and cell.message is None:
+        return None
+    return f'{{"response":{cell.value or "null"},"error_message":{json.dumps(cell.message, ensure_ascii=False)}}}'

@@ -14,6 +14,8 @@ class Task(StrEnum):
 
     CHAT = "chat"
     EMBEDDING = "embedding"
+    COMPLETION = "completion"
+    CUSTOM = "custom"  # a model of one's own: a record in, a prediction out
 
 
 Api = Literal["openai", "databricks"]
@@ -21,7 +23,7 @@ Api = Literal["openai", "databricks"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question. Exactly one of `messages` and `text` is set."""
+    """One question. Exactly one of `messages` and `text` is set; for a custom model `text` is the record as JSON."""
 
     request_id: str  # SHA-256, hex, of everything that changes the answer
     messages: tuple[Mapping[str, Any], ...] | None = None

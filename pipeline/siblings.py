@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.arguments import Parameter, constant, wrong_type
-from pipeline.calls import AI_QUERY, Place, plan_ai_query, planned
+from pipeline.calls import AI_QUERY, Place, asked, plan_ai_query, planned
 from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
+from pipeline.json_functions import plan_classify, plan_extract
 from pipeline.local_functions import cosines, token_counts
 from pipeline.questions import QuestionSpec
 from pipeline.readings import ResultSpec
@@ -20,6 +21,7 @@ LABELS = (2, 20)  # of ai_classify, as the original allows
 _NONE = "none of these"
 
 _CONTENT = Parameter("content", is_constant=False, is_required=True)
+_DOCUMENT = Parameter("content", is_constant=False, is_required=True, takes_variant=True)
 _LABELS = Parameter("labels", is_required=True)
 _TEXT = ResultSpec(pa.string())
 
@@ -48,40 +50,6 @@ class Function:
     plan: Callable[[Place, Values, Types], Call]
 
 
-def _asked(
-    place: Place,
-    name: str,
-    column: str,
-    result: ResultSpec,
-    values: Values | None = None,
-    schema: Values | None = None,
-) -> ColumnPlan:
-    """A chat call with the function's template."""
-    template = place.templates[name]
-    question = QuestionSpec(
-        Task.CHAT,
-        (column,),
-        template=template["prompt"].strip(),
-        system=template.get("system"),
-        values=dict(values or {}),
-        is_blank_null=True,
-    )
-    return planned(place, name, place.endpoint_for(Task.CHAT), question, result, _format(name, schema))
-
-
-def _format(name: str, properties: Values | None) -> dict[str, Any]:
-    if properties is None:
-        return {}
-    schema = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-    inner = {"name": name, "strict": True, "schema": schema}
-    return {"response_format": {"type": "json_schema", "json_schema": inner}}
-
-
 def _gen(place: Place, values: Values, types: Types) -> ColumnPlan:
     question = QuestionSpec(Task.CHAT, ("prompt",), is_blank_null=True)
     return planned(place, "ai_gen", place.endpoint_for(Task.CHAT), question, _TEXT, {})
@@ -91,46 +59,52 @@ def _summarize(place: Place, values: Values, types: Types) -> ColumnPlan:
     words = constant("ai_summarize", values, "max_words", int, 50)
     if words < 0:
         raise AiFunctionError("AI_FUNCTION_INVALID_MAX_WORDS", f"`max_words` is {words}; it must be 0 or more.")
-    return _asked(place, "ai_summarize", "content", _TEXT, {"max_words": words})
+    return asked(place, "ai_summarize", "content", _TEXT, {"max_words": words})
 
 
 def _translate(place: Place, values: Values, types: Types) -> ColumnPlan:
     language = constant("ai_translate", values, "to_lang", str, "")
     if not language.strip():
         raise wrong_type("ai_translate", "to_lang", "a language, like 'en'")
-    return _asked(place, "ai_translate", "content", _TEXT, {"to_lang": language})
+    return asked(place, "ai_translate", "content", _TEXT, {"to_lang": language})
 
 
 def _fix_grammar(place: Place, values: Values, types: Types) -> ColumnPlan:
-    return _asked(place, "ai_fix_grammar", "content", _TEXT)
+    return asked(place, "ai_fix_grammar", "content", _TEXT)
 
 
 def _mask(place: Place, values: Values, types: Types) -> ColumnPlan:
-    return _asked(place, "ai_mask", "content", _TEXT, {"labels": _labels("ai_mask", values)})
+    return asked(place, "ai_mask", "content", _TEXT, {"labels": _labels("ai_mask", values)})
 
 
 def _classify(place: Place, values: Values, types: Types) -> ColumnPlan:
+    if isinstance(values.get("labels"), str):
+        return plan_classify(place, values)
+    _no_options("ai_classify", values)
     labels = _labels("ai_classify", values, *LABELS)
     result = ResultSpec(pa.string(), "label", tuple(labels))
     schema = {"label": {"type": "string", "enum": [*labels, _NONE]}}
-    return _asked(place, "ai_classify", "content", result, {"labels": labels, "none": _NONE}, schema)
+    return asked(place, "ai_classify", "content", result, {"labels": labels, "none": _NONE}, schema)
 
 
 def _sentiment(place: Place, values: Values, types: Types) -> ColumnPlan:
     schema = {"sentiment": {"type": "string", "enum": list(SENTIMENTS)}}
-    return _asked(place, "ai_analyze_sentiment", "content", ResultSpec(pa.string(), "label", SENTIMENTS), None, schema)
+    return asked(place, "ai_analyze_sentiment", "content", ResultSpec(pa.string(), "label", SENTIMENTS), None, schema)
 
 
 def _extract(place: Place, values: Values, types: Types) -> ColumnPlan:
+    if isinstance(values.get("labels"), str):
+        return plan_extract(place, values)
+    _no_options("ai_extract", values)
     labels = _labels("ai_extract", values)
     result = ResultSpec(pa.struct([(label, pa.string()) for label in labels]), "typed")
     schema = {label: {"type": ["string", "null"]} for label in labels}
-    return _asked(place, "ai_extract", "content", result, {"labels": labels}, schema)
+    return asked(place, "ai_extract", "content", result, {"labels": labels}, schema)
 
 
 def _filter(place: Place, values: Values, types: Types) -> ColumnPlan:
     result = ResultSpec(pa.bool_(), "typed_or_null")
-    return _asked(place, "ai_filter", "predicate", result, None, {"answer": {"type": "boolean"}})
+    return asked(place, "ai_filter", "predicate", result, None, {"answer": {"type": "boolean"}})
 
 
 def _embed(place: Place, values: Values, types: Types) -> ColumnPlan:
@@ -147,6 +121,11 @@ def _count_tokens(place: Place, values: Values, types: Types) -> Finish:
     return Finish("ai_count_tokens", pa.int32(), token_counts)
 
 
+def _no_options(function: str, values: Values) -> None:
+    if values.get("options") is not None:
+        raise wrong_type(function, "options", "left out where `labels` is an ARRAY; they are for labels in JSON")
+
+
 def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> list[str]:
     labels = constant(function, values, "labels", list, [])
     if not all(isinstance(label, str) and label.strip() for label in labels):
@@ -159,8 +138,8 @@ def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> l
 FUNCTIONS = (
     Function("ai_query", AI_QUERY, plan_ai_query),
     Function("ai_gen", (Parameter("prompt", is_constant=False, is_required=True),), _gen),
-    Function("ai_classify", (_CONTENT, _LABELS), _classify),
-    Function("ai_extract", (_CONTENT, _LABELS), _extract),
+    Function("ai_classify", (_DOCUMENT, _LABELS, Parameter("options")), _classify),
+    Function("ai_extract", (_DOCUMENT, _LABELS, Parameter("options")), _extract),
     Function("ai_summarize", (_CONTENT, Parameter("max_words")), _summarize),
     Function("ai_translate", (_CONTENT, Parameter("to_lang", is_required=True)), _translate),
     Function(

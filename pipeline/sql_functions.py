@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.classic.column import _to_seq
 from pyspark.sql.utils import is_remote
 
-from pipeline.arguments import bind, not_constant
+from pipeline.arguments import MapValue, bind, not_constant
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
 from pipeline.fixed_functions import DIFFERENCES, register_fixed
@@ -96,7 +96,17 @@ class _Builder:
             else:
                 raise not_constant(function.name, parameter.name)
         types: dict[str, str | None] = {name: str(row.dataType().simpleString()) for name, row in rows.items()}
-        return invoke(function.plan(place(), values, types), list(rows.values()), self._expression)
+        for parameter in function.parameters:
+            if parameter.takes_variant and types.get(parameter.name) == "variant":
+                rows[parameter.name] = self._to_json(rows[parameter.name])
+        call = function.plan(place(), values, types)
+        return invoke(call, list(rows.values()), self._expression, self._parse_json)
+
+    def _parse_json(self, text: Any) -> Any:
+        return self._jvm.org.apache.spark.sql.catalyst.expressions.variant.ParseJson(text, True)
+
+    def _to_json(self, value: Any) -> Any:
+        return self._jvm.org.apache.spark.sql.catalyst.expressions.StructsToJson(value)
 
     def _expression(self, udf: Any, arguments: Sequence[Any]) -> Any:
         judf = getattr(udf, "_judf", None) or udf._unwrapped._judf
@@ -135,6 +145,9 @@ def _to_python(value: Any) -> Any:
     if "Row" in name:
         names = value.schema().fieldNames()
         return {str(names[index]): _to_python(value.get(index)) for index in range(value.length())}
+    if ".Map" in name or "HashMap" in name:
+        pairs = value.toSeq()
+        return MapValue({str(pair._1()): _to_python(pair._2()) for pair in _items(pairs)})
     if "Seq" in name or "List" in name or "Vector" in name:
         return [_to_python(item) for item in _items(value)]
     return str(value.toString())

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, set[str]] = {
     0: {"errors", "records", "version"},
     1: {
+        "json_schemas",
         *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding"),
         *("estimates", "identity", "limits", "long_texts", "messages", "model_parameters", "prices"),
         *("prompts", "references", "result_types", "retry", "tokens", "vector_types", "vectors"),
@@ -25,6 +26,7 @@ FLOORS: dict[int, set[str]] = {
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
     3: {"auth", "journal", "quota", "storage", "transports", "workspace_auth"},
     4: {
+        "json_functions",
         *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
         *("column_worker", "engine", "exchanges", "late_calls", "loop", "nearest", "part_files", "query_failure"),
         *("query_memory", "rendering", "replay", "response_cache", "runs", "settings", "siblings"),
@@ -61,6 +63,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "google_crc32c": ("pipeline.journal",),
     "httpx": ("pipeline.transports.httpx",),
     "jinja2": ("pipeline.prompts",),
+    "jsonschema": ("pipeline.json_schemas",),
     "numpy": ("pipeline",),
     "orjson": ("pipeline", "jobs"),
     "pandas": ("pipeline.pandas_api", "pipeline.pandas_calls", "pipeline.worker_daemon"),
@@ -71,6 +74,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("pipeline.config",),
     "pyreqwest": ("pipeline.transports.reqwest",),
     "pyspark": SPARK,
+    "referencing": ("pipeline.json_schemas",),
     "rich": ("pipeline.watch",),
     "tenacity": ("pipeline.retry",),
     "typer": ("jobs",),

@@ -25,7 +25,7 @@ from pipeline.records import Api
 class NamedEndpointTable(Section):
     """`[endpoints.<name>]`: one server and how it is used."""
 
-    kind: Literal["chat", "embedding"] = Field(description="what it answers")
+    kind: Literal["chat", "embedding", "completion", "custom"] = Field(description="what it answers")
     api: Api = Field(default="openai", description="the wire protocol")
     base_url: Annotated[str, AfterValidator(check_base_url)] = Field(
         description='like "https://host/v1"; for databricks the workspace host'
@@ -79,16 +79,19 @@ def endpoints_from_mapping(mapping: Mapping[str, Any], origin: str) -> Endpoints
 
 
 def _contradictions(file: EndpointsFile) -> Iterator[str]:
+    for name, table in file.endpoints.items():
+        if table.kind == "custom" and table.api != "databricks":
+            yield f'[endpoints.{name}] api: must be "databricks" for kind = "custom"; nobody else serves such models'
     wanted = (("default_endpoint", "chat"), ("default_embedding_endpoint", "embedding"))
     for field, kind in wanted:
         name = getattr(file, field)
         if name is None:
             continue
-        table = file.endpoints.get(name)
-        if table is None:
+        chosen = file.endpoints.get(name)
+        if chosen is None:
             yield f"{field} = {name}: there is no [endpoints.{name}]. Known: {', '.join(sorted(file.endpoints))}"
-        elif table.kind != kind:
-            yield f"{field} = {name}: must be of kind {kind}, and [endpoints.{name}] is of kind {table.kind}"
+        elif chosen.kind != kind:
+            yield f"{field} = {name}: must be of kind {kind}, and [endpoints.{name}] is of kind {chosen.kind}"
 
 
 def _line(error: ErrorDetails) -> str:

@@ -73,7 +73,7 @@ class JobFile(Section):
     @property
     def response_bytes(self) -> int:
         """Decoded size of an answer at most."""
-        return self.endpoint.max_response_bytes or (16 * MIB if self.request.task is Task.CHAT else 64 * MIB)
+        return self.endpoint.max_response_bytes or (16 * MIB if self.request.task is not Task.EMBEDDING else 64 * MIB)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -121,6 +121,17 @@ def _request_of_chat(job: JobFile) -> Iterator[Mistake]:
         yield Mistake(("request", "prompt"), 'is missing; task = "chat" needs prompt or messages', has_value=False)
     if request.prompt is not None and request.messages is not None:
         yield Mistake(("request", "messages"), "does not go with prompt; give one of the two")
+
+
+def _request_of_completion(job: JobFile) -> Iterator[Mistake]:
+    request = job.request
+    if request.task is not Task.COMPLETION:
+        return
+    for name in ("system", "messages", "text"):
+        if getattr(request, name) is not None:
+            yield Mistake(("request", name), 'does not go with task = "completion", which needs prompt')
+    if request.prompt is None:
+        yield Mistake(("request", "prompt"), 'is missing; task = "completion" needs prompt', has_value=False)
 
 
 def _request_of_embedding(job: JobFile) -> Iterator[Mistake]:
@@ -298,6 +309,16 @@ RULES: tuple[tuple[tuple[tuple[str, str], ...], Rule], ...] = (
         ),
         _request_of_embedding,
     ),
+    (
+        (
+            ("request", "task"),
+            ("request", "system"),
+            ("request", "prompt"),
+            ("request", "messages"),
+            ("request", "text"),
+        ),
+        _request_of_completion,
+    ),
     ((("request", "parameters"),), _parameters),
     ((("request", "parameters"), ("embedding", "dimensions")), _dimensions),
     ((("embedding", "normalization"), ("embedding", "finite"), ("embedding", "non_zero")), _scaled_vectors),
@@ -325,12 +346,13 @@ def _warnings(job: JobFile) -> Iterator[str]:
     if url != EMBEDDED and url.lower().startswith("http:") and not is_loopback(url):
         travels = "rows and the credential travel" if job.endpoint.auth else "rows travel"
         yield f"[endpoint] base_url = {url}: {travels} unencrypted; use https"
-    if job.request.task is Task.CHAT:
+    task = job.request.task
+    if task is not Task.EMBEDDING:
         if "embedding" in job.model_fields_set:
-            yield '[embedding] has no effect with [request] task = "chat"'
+            yield f'[embedding] has no effect with [request] task = "{task}"'
         for name in ("max_batch_rows", "max_batch_tokens", "max_batch_bytes"):
             if name in job.limits.model_fields_set:
-                yield f'[limits] {name} has no effect with task = "chat": every row is a call of its own'
+                yield f'[limits] {name} has no effect with task = "{task}": every row is a call of its own'
         answers = job.request.parameters.get("n", 1)
         if answers != 1:
             yield f"[request] parameters.n = {answers}: every choice is billed, only the first is kept"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.config.presets import Preset
 from pipeline.config.urls import check_base_url
@@ -40,6 +40,13 @@ def _check_base_url(text: str) -> str:
     return text if text in (EMBEDDED, LOCAL) else check_base_url(text)
 
 
+def _check_job_task(value: Any) -> Any:
+    if value not in ("chat", "embedding", "completion"):  # custom models are for functions
+        raise ValueError("must be 'chat', 'embedding' or 'completion'")
+    return value
+
+
+JobTask = Annotated[Task, Field(strict=False), BeforeValidator(_check_job_task)]
 Name = Annotated[str, AfterValidator(_check_printable)]
 Template = Annotated[str, AfterValidator(_check_not_blank)]
 # TOML has lists only; a tuple keeps the model frozen. The names inside stay strict.
@@ -101,9 +108,9 @@ class SourceSection(Section):
 class RequestSection(Section):
     """`[request]`: what is asked for each row. Templates are Jinja2 over the row's columns."""
 
-    task: Annotated[Task, Field(strict=False)] = Field(description="what is asked")
+    task: JobTask = Field(description="what is asked")
     system: Template | None = Field(default=None, description="system prompt template, for chat")
-    prompt: Template | None = Field(default=None, description="user prompt template, for chat")
+    prompt: Template | None = Field(default=None, description="user prompt template, for chat and completion")
     messages: Name | None = Field(default=None, description="column that holds a JSON array of messages, for chat")
     text: Template | None = Field(default=None, description="template of the text to embed, for embedding")
     parameters: dict[str, Any] = Field(default_factory=dict, description="sent as given, like { max_tokens = 60 }")

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pipeline.endpoints.chat import open_chat
+from pipeline.endpoints.completions import open_completions
+from pipeline.endpoints.custom import open_custom
 from pipeline.endpoints.embeddings import open_embeddings
 from pipeline.endpoints.spec import EndpointSpec
 from pipeline.records import Batch, Failure, HttpRequest, HttpResponse, Outcome, Task
@@ -26,6 +28,8 @@ class Endpoint(Protocol):
 _OPEN: dict[Task, Callable[[EndpointSpec], Endpoint]] = {
     Task.CHAT: open_chat,
     Task.EMBEDDING: open_embeddings,
+    Task.COMPLETION: open_completions,
+    Task.CUSTOM: open_custom,
 }
 
 

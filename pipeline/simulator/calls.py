@@ -1,7 +1,7 @@
 """What a client asked: from path and body to a checked `Call`, or the refusal it deserves. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from pipeline.simulator.settings import ModelKind, SimulatorSettings
 from pipeline.simulator.wire import Reply, error
 
 _INVOCATIONS = re.compile(r"/serving-endpoints/([^/]+)/invocations")
-_CHAT_KINDS = ("extract", "canned_chat")
+_TEXT_KINDS: tuple[ModelKind, ...] = ("extract", "canned_chat")
 
 
 class Refused(Exception):
@@ -50,8 +50,10 @@ class Call(NamedTuple):
 
 _ROUTES: dict[str, Route] = {
     "/v1/chat/completions": Route("openai", Task.CHAT),
+    "/v1/completions": Route("openai", Task.COMPLETION),
     "/v1/embeddings": Route("openai", Task.EMBEDDING),
     "/serving-endpoints/chat/completions": Route("databricks", Task.CHAT),
+    "/serving-endpoints/completions": Route("databricks", Task.COMPLETION),
     "/serving-endpoints/embeddings": Route("databricks", Task.EMBEDDING),
 }
 
@@ -74,25 +76,45 @@ def read_call(where: Route, raw: bytes, settings: SimulatorSettings) -> Call:
         raise Refused(error(where.api, 400, "the body is not JSON")) from None
     if not isinstance(body, dict):
         raise Refused(error(where.api, 400, "the body is not a JSON object"))
-    task = where.task or (Task.CHAT if "messages" in body else Task.EMBEDDING)
+    task = where.task or _task_of(body)
     model = where.endpoint or body.get("model")
     kind = settings.models.get(model) if isinstance(model, str) else None
     if kind is None:
         raise Refused(error(where.api, 404, f"The model {model!r} does not exist; known: {sorted(settings.models)}"))
-    if (kind in _CHAT_KINDS) != (task is Task.CHAT):
+    if kind not in _KINDS[task]:
         raise Refused(error(where.api, 400, f"the model {model!r} does not serve {task}"))
     try:
-        texts = _chat_texts(body) if task is Task.CHAT else _inputs(body, settings.max_inputs)
+        texts = _TEXTS[task](body, settings)
     except ValueError as exc:
         raise Refused(error(where.api, 400, str(exc))) from None
     prompt = ("\n".join(texts),) if task is Task.CHAT else texts
-    input_tokens = sum(map(count_tokens, texts))
+    input_tokens = 0 if task is Task.CUSTOM else sum(map(count_tokens, texts))
     return Call(where.api, task, str(model), kind, body, prompt, input_tokens, b"[[fault:" in raw)
+
+
+def _task_of(body: Mapping[str, Any]) -> Task:
+    """What an invocation asks, by the field that carries it."""
+    if "messages" in body:
+        return Task.CHAT
+    if "prompt" in body:
+        return Task.COMPLETION
+    return Task.CUSTOM if body.keys() & _RECORD_FIELDS else Task.EMBEDDING
+
+
+def records(body: Mapping[str, Any]) -> list[Any]:
+    """The records of a call to a custom model, a table as objects (wire_formats 1.10). Raises ValueError."""
+    split = body.get("dataframe_split")
+    found = body.get("dataframe_records", body.get("inputs", body.get("instances")))
+    if isinstance(split, dict) and isinstance(split.get("columns"), list) and isinstance(split.get("data"), list):
+        found = [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
+    if not isinstance(found, list) or not found:
+        raise ValueError("no records: dataframe_split, dataframe_records, instances or inputs")
+    return found
 
 
 def max_output_tokens(call: Call) -> int | None:
     """What the call may make: 0 for embeddings, None where it does not say."""
-    if call.task is not Task.CHAT:
+    if call.task not in (Task.CHAT, Task.COMPLETION):
         return 0
     wanted: int | None = call.body.get("max_tokens") or call.body.get("max_completion_tokens")
     return wanted
@@ -121,6 +143,16 @@ def _chat_texts(body: Mapping[str, Any]) -> tuple[str, ...]:
         raise ValueError("'$.n' must be 1")
     _check_numbers(body)
     return tuple(message_text(message.get("content")) for message in messages)
+
+
+def _prompt(body: Mapping[str, Any]) -> tuple[str, ...]:
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        raise ValueError("'$.prompt' is invalid: a string")
+    if body.get("stream"):
+        raise ValueError("'$.stream' is not supported here")
+    _check_numbers(body)
+    return (prompt,)
 
 
 def _inputs(body: Mapping[str, Any], max_inputs: int) -> tuple[str, ...]:
@@ -157,3 +189,18 @@ def _check_numbers(body: Mapping[str, Any]) -> None:
             continue
         if type(value) not in kinds or not least <= value <= most:  # a bool is an int, but no number here
             raise ValueError(f"'$.{name}' is invalid: {value!r}")
+
+
+_RECORD_FIELDS = {"dataframe_split", "dataframe_records", "instances", "inputs"}
+_KINDS: Mapping[Task, tuple[ModelKind, ...]] = {
+    Task.CHAT: _TEXT_KINDS,
+    Task.COMPLETION: _TEXT_KINDS,
+    Task.EMBEDDING: ("wordllama", "wordllama_normalized", "canned_vectors"),
+    Task.CUSTOM: ("sums",),
+}
+_TEXTS: Mapping[Task, Callable[[Mapping[str, Any], SimulatorSettings], tuple[str, ...]]] = {
+    Task.CHAT: lambda body, settings: _chat_texts(body),
+    Task.COMPLETION: lambda body, settings: _prompt(body),
+    Task.EMBEDDING: lambda body, settings: _inputs(body, settings.max_inputs),
+    Task.CUSTOM: lambda body, settings: tuple(orjson.dumps(record).decode() for record in records(body)),
+}

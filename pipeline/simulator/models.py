@@ -1,14 +1,14 @@
 """What each kind of model answers to a checked call."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.records import Task
 from pipeline.simulator.answers import count_tokens, cut, shaped, summarize
-from pipeline.simulator.calls import Call, Refused, max_output_tokens, message_text
+from pipeline.simulator.calls import Call, Refused, max_output_tokens, message_text, records
 from pipeline.simulator.settings import ModelKind, SimulatorSettings
 from pipeline.simulator.vectors import WORDLLAMA_DIMENSIONS, canned_index, embed, encoded_pool
-from pipeline.simulator.wire import chat_body, embeddings_body, encode_vector, error
+from pipeline.simulator.wire import chat_body, completion_body, embeddings_body, encode_vector, error, predictions_body
 
 
 class Answer(NamedTuple):
@@ -21,27 +21,38 @@ class Answer(NamedTuple):
 
 def answer(call: Call, settings: SimulatorSettings, number: int) -> Answer:
     """The model's answer; `number` goes into its id. Raises Refused."""
-    if call.task is Task.CHAT:
-        return _chat(call, _CHAT[call.kind](call, settings), number)
+    if call.task in (Task.CHAT, Task.COMPLETION):
+        return _text(call, _CHAT[call.kind](call, settings), number)
+    if call.task is Task.CUSTOM:
+        return Answer(predictions_body([_sum(record) for record in records(call.body)]), 0, 0)
     encoded = _EMBEDDING[call.kind](call, settings)
     return Answer(embeddings_body(call.model, encoded, call.input_tokens), call.input_tokens, 0)
 
 
-def _chat(call: Call, text: str, number: int) -> Answer:
+def _text(call: Call, text: str, number: int) -> Answer:
     body = call.body
     text = shaped(text, body.get("response_format"))
     text, finish_reason = cut(text, max_output_tokens(call))
     output_tokens = count_tokens(text)
-    return Answer(
-        chat_body(call.api, call.model, text, finish_reason, call.input_tokens, output_tokens, number),
-        call.input_tokens,
-        output_tokens,
-    )
+    if call.task is Task.COMPLETION:
+        made = completion_body(call.model, text, finish_reason, call.input_tokens, output_tokens, number)
+    else:
+        made = chat_body(call.api, call.model, text, finish_reason, call.input_tokens, output_tokens, number)
+    return Answer(made, call.input_tokens, output_tokens)
+
+
+def _sum(value: Any) -> float:
+    """The custom model: the sum of all numbers in a record, a text counting its characters."""
+    if isinstance(value, dict | list):
+        return sum(map(_sum, value.values() if isinstance(value, dict) else value))
+    if isinstance(value, str):
+        return len(value)
+    return value or 0
 
 
 def _extract(call: Call, settings: SimulatorSettings) -> str:
     """A summary of the last user message, or of everything where no user speaks."""
-    for message in reversed(call.body["messages"]):
+    for message in reversed(call.body.get("messages", ())):
         if message["role"] == "user":
             return summarize(message_text(message.get("content")), settings.summary_sentences)
     return summarize(call.texts[0], settings.summary_sentences)

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pipeline.simulator.quotas import Quotas
 
-ModelKind = Literal["extract", "canned_chat", "wordllama", "wordllama_normalized", "canned_vectors"]
+ModelKind = Literal["extract", "canned_chat", "wordllama", "wordllama_normalized", "canned_vectors", "sums"]
 
 Overload = Literal["503", "429", "529", "queue"]
 
@@ -17,6 +17,7 @@ MODELS: dict[str, ModelKind] = {
     "local-embedding": "wordllama",
     "local-embedding-normalized": "wordllama_normalized",
     "canned-embedding": "canned_vectors",
+    "local-custom": "sums",
 }
 
 

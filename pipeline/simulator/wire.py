@@ -50,6 +50,33 @@ def chat_body(
     )
 
 
+def completion_body(
+    model: str, text: str, finish_reason: str, input_tokens: int, output_tokens: int, number: int
+) -> bytes:
+    """A `text_completion` (wire_formats 1.1)."""
+    usage = {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }
+    choice = {"index": 0, "text": text, "finish_reason": finish_reason, "logprobs": None}
+    return orjson.dumps(
+        {
+            "id": f"cmpl-{number}",
+            "object": "text_completion",
+            "created": CREATED_S,
+            "model": model,
+            "choices": [choice],
+            "usage": usage,
+        }
+    )
+
+
+def predictions_body(predictions: Sequence[Any]) -> bytes:
+    """The answer of a custom model (wire_formats 1.10)."""
+    return orjson.dumps({"predictions": list(predictions)})
+
+
 def encode_vector(vector: NDArray[np.float32], is_base64: bool) -> bytes:
     """One vector as a JSON value: base64 of little-endian float32, or the shortest floats that read back equal."""
     if is_base64:

@@ -286,7 +286,6 @@ class Bench:
         """Rows per second of a whole job into Parquet; Spark's start and the counting of the source are not in it."""
         work = Path(tempfile.mkdtemp(dir=self.folder))
         with CannedServer(DIMENSIONS, LATENCY_S) as server, Memory() as memory:
-            used = tree_cpu_s()
             job = make_job(
                 work,
                 server.base_url,
@@ -304,7 +303,6 @@ class Bench:
             )
             report = run_job(job, self.spark)
             served_s = sum(psutil.Process(server.pid).cpu_times()[:2])
-            used = tree_cpu_s() - used - served_s
         assert report.status == "landed", report.lines()
         assert report.rows_landed == rows, report.lines()
         assert not report.rows_failed, report.lines()
@@ -317,7 +315,6 @@ class Bench:
             f"{speed:,.0f} rows/s; workers {memory.early_mb:.0f} MB at a fifth, at most {memory.peak_mb:.0f}",
             rows_per_s=speed,
             wall_s=report.calling_s,
-            cpu_us=used / rows * 1e6,
             server_cpu_us=served_s / rows * 1e6,
             early_mb=memory.early_mb,
             peak_mb=memory.peak_mb,
@@ -331,6 +328,7 @@ class Bench:
             os.environ["SPARK_MASTER"] = f"local[{CORES}]"
             self._spark = open_session("benchmarks")
             self.job("base64", 4_000)  # the first job of a session loads classes and starts workers
+            self.lines.pop()
             self.job("base64", 4_000)  # what a job takes before and after its rows
         return self._spark
 
@@ -353,17 +351,6 @@ class Bench:
         if self._spark is not None:
             self._spark.stop()
         shutil.rmtree(self.folder)
-
-
-def tree_cpu_s() -> float:
-    """CPU of this process and of all that it started and that still lives, or that they have collected."""
-    total = 0.0
-    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        try:
-            total += sum(process.cpu_times()[:4])
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 class Memory:

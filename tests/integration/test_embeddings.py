@@ -46,7 +46,7 @@ def kill_a_worker(simulator: Handle, killed: list[int]) -> None:
         time.sleep(0.005)
     for process in psutil.Process().children(recursive=True):
         parent = process.parent()
-        if parent is not None and all("pyspark.daemon" in " ".join(one.cmdline()) for one in (process, parent)):
+        if parent is not None and all("daemon pyspark.worker" in " ".join(one.cmdline()) for one in (process, parent)):
             process.send_signal(signal.SIGKILL)
             killed.append(process.pid)
             return

@@ -82,7 +82,8 @@ def test_the_session_overrides_the_default():
     ("document", "message"),
     [
         ({"endpoints": {"a": {"kind": "chat"}}}, "[endpoints.a] base_url: is missing"),
-        ({"endpoints": {"a": {**CHAT, "kind": "chats"}}}, "[endpoints.a] kind: must be 'chat' or 'embedding'"),
+        ({"endpoints": {"a": {**CHAT, "kind": "chats"}}}, "[endpoints.a] kind: must be 'chat', 'embedding', "),
+        ({"endpoints": {"a": {**CHAT, "kind": "custom"}}}, '[endpoints.a] api: must be "databricks" for kind = "custom"'),
         ({"endpoints": {"a": {**CHAT, "modle": "x"}}}, "[endpoints.a] modle: unknown key; did you mean model?"),
         (
             {"endpoints": {"a": {**CHAT, "limits": {"in_flihgt": 1}}}},

@@ -120,7 +120,7 @@ MISTAKES = {
         ["source.options.header=true"],
         ["[source] options.header = true: must be a string in quotes"],
     ),
-    "task": (["request.task=complete"], ["[request] task = \"complete\": must be 'chat' or 'embedding'"]),
+    "task": (["request.task=complete"], ["[request] task = \"complete\": must be 'chat', 'embedding' or 'completion'"]),
     "parameters no table": (["request.parameters=5"], ["[request] parameters = 5: must be a table"]),
     "parameter that is filled in": (
         ["request.parameters.model=x"],
@@ -245,6 +245,14 @@ FILES = {
         ['[source] options = {...}: does not go with format = "query"'],
     ),
     "no prompt": (SMALL.replace('prompt = "{{ a }}"', ""), ['[request] prompt: is missing; task = "chat" needs']),
+    "system for completion": (
+        SMALL.replace('chat"\nprompt', 'completion"\nsystem = "s"\nprompt'),
+        ['[request] system = "s": does not go with task = "completion", which needs prompt'],
+    ),
+    "no prompt for completion": (
+        SMALL.replace('chat"\nprompt = "{{ a }}"', 'completion"'),
+        ['[request] prompt: is missing; task = "completion" needs prompt'],
+    ),
     "no text": (SMALL.replace('chat"\nprompt = "{{ a }}"', 'embedding"'), ["[request] text: is missing"]),
     "prompt for embedding": (
         SMALL.replace('"chat"', '"embedding"'),
