@@ -179,18 +179,9 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
     )
 
 
-def max_output_tokens(job: JobFile) -> int | None:
-    """Of one answer: 0 for embeddings, None where the request sets no bound."""
-    if job.request.task is Task.EMBEDDING:
-        return 0
-    parameters = job.request.parameters
-    most = parameters.get("max_tokens") or parameters.get("max_completion_tokens")
-    return most if isinstance(most, int) else None
-
-
 def speed(job: JobFile, cores: int) -> Speed:
     """What bounds the job's pace."""
-    return Speed((), job.limits.in_flight, cores)
+    return Speed(rate_limits(job.limits), most_in_flight(job), cores)
 
 
 def price(job: JobFile) -> Price | None:

@@ -17,12 +17,14 @@ from pipeline.errors import SourceError
 from pipeline.estimates import Answered, Estimate, Sizes, reckon
 from pipeline.journal import journal_totals
 from pipeline.landing import absolute, endpoint_key
+from pipeline.leasing import static_parts
 from pipeline.pending import pending_rows
 from pipeline.prices import Price
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import Request, RowError, Task
 from pipeline.rendering import MEASURED_DDL, MeasureTask, PickTask
 from pipeline.servers import served
+from pipeline.settings import longest_output
 from pipeline.sinks import open_sink
 from pipeline.spark import answered, bucket_count, bucketed, first_line, read_source, require_columns, slots
 from pipeline.storage import Store, open_store
@@ -113,7 +115,7 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
         price,
         plans.speed(job, slots(spark)),
         embedding_plans.pack_limits(job),
-        plans.max_output_tokens(job),
+        longest_output(job.request.task, job.request.parameters),
     )
     preview = Preview(
         job.job.name,
@@ -200,7 +202,9 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=False)
         wanted = job.job.buckets or min(bucket_count(rows, slots(spark)), job.limits.in_flight)
         buckets = plans.buckets_of_birth(state, journal, wanted)
-        plan = plans.worker_plan(job, base_url, run_id, plans.quota_spec(job, min(buckets, slots(spark)), None))
+        spent = journal_totals(state, journal) if plans.has_budget(job) else None
+        quota = static_parts(plans.quota_spec(job, min(buckets, slots(spark)), spent), buckets)
+        plan = plans.worker_plan(job, base_url, run_id, quota)
         plan = replace(plan, calibration=load_calibration(state, endpoint_key(job)))
         board = Board(state, run_id)
         task = BucketTask(plan, absolute(job.state_path), journal, job.state.fsync)

@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.board import Board
+from pipeline.limits import LimitUse
 from pipeline.prices import money
 from pipeline.report import Report
 from pipeline.worker import Progress as Totals
@@ -206,7 +207,8 @@ class _Pace:
         self._points = [*[p for p in self._points if now_s - p[0] < 15][-60:], (now_s, done)]
         first_s, first_done = self._points[0]
         self.rows_per_s = (done - first_done) / (now_s - first_s) if now_s > first_s else 0.0
-        return done, [" · ".join(pace_words(total, self.rows_per_s)), " · ".join(use_words(total, rows))]
+        words = [pace_words(total, self.rows_per_s), limit_words(board.limits_used()), spend_words(total, rows)]
+        return done, [" · ".join(line) for line in words if line]
 
     def left_s(self, rows: int) -> str:
         if self.rows_per_s <= 0:
@@ -217,13 +219,21 @@ class _Pace:
 
 def pace_words(total: Totals, rows_per_s: float) -> list[str]:
     """How fast it goes, and what is in the way."""
-    words = [f"{rows_per_s:,.0f} rows/s", f"{total.in_flight:,} in flight", f"{total.rows_failed:,} rows failed"]
+    found = f" of {total.quota.in_flight_limit:,}" if total.quota.in_flight_limit else ""
+    words = [f"{rows_per_s:,.0f} rows/s", f"{total.in_flight:,}{found} in flight", f"{total.rows_failed:,} rows failed"]
     if total.tally.rate_limited:
         words.append(f"{total.tally.rate_limited:,} x 429")
+    if total.quota.outage_s:
+        words.append(f"the endpoint is down since {total.quota.outage_s:,.0f} s")
     return words
 
 
-def use_words(total: Totals, rows: int) -> list[str]:
+def limit_words(limits: Sequence[LimitUse]) -> list[str]:
+    """How much of each limit and cap is used."""
+    return [f"{limit.name.replace('_per_', '/').replace('_', ' ')} {limit.share:.0%}" for limit in limits]
+
+
+def spend_words(total: Totals, rows: int) -> list[str]:
     """What was used and spent."""
     words = [f"tokens {_short(total.tally.input_tokens)} in, {_short(total.tally.output_tokens)} out"]
     if total.cost:

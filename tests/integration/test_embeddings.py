@@ -1,5 +1,6 @@
 """Embedding jobs over Spark: vectors bit for bit whatever happens on the way, types, long texts, drift."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -45,11 +46,11 @@ def kill_a_worker(simulator: Handle, killed: list[int]) -> None:
     while simulator.bill().requests < 12 and time.monotonic() < until_s:
         time.sleep(0.005)
     for process in psutil.Process().children(recursive=True):
-        parent = process.parent()
-        if parent is not None and all("daemon pyspark.worker" in " ".join(one.cmdline()) for one in (process, parent)):
-            process.send_signal(signal.SIGKILL)
-            killed.append(process.pid)
-            return
+        with contextlib.suppress(psutil.Error):  # one that has just ended
+            family = (process, process.parent() or process)
+            if not killed and all("daemon pyspark.worker" in " ".join(one.cmdline()) for one in family):
+                process.send_signal(signal.SIGKILL)
+                killed.append(process.pid)
 
 
 def assert_exact(table: DataFrame, rows: list[dict[str, Any]], seed: int = 0) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.engine import Tally
-from pipeline.watch import pace_words, spent, use_words
+from pipeline.limits import LimitUse, QuotaView
+from pipeline.watch import limit_words, pace_words, spend_words, spent
 from pipeline.worker import Progress
 
 
@@ -30,6 +31,13 @@ def test_the_lines_say_how_fast_it_goes_what_is_in_the_way_and_what_was_used():
         currency="USD",
     )
     assert pace_words(total, 1203.4) == ["1,203 rows/s", "230 in flight", "2 rows failed", "37 x 429"]
-    assert use_words(total, 4000) == ["tokens 358.6k in, 999 out", "spent 0.500 USD of about 2.00 USD"]
-    assert use_words(Progress(), 10) == ["tokens 0 in, 0 out"]  # no price, nothing about money
+    assert spend_words(total, 4000) == ["tokens 358.6k in, 999 out", "spent 0.500 USD of about 2.00 USD"]
+    assert spend_words(Progress(), 10) == ["tokens 0 in, 0 out"]  # no price, nothing about money
     assert "429" not in " ".join(pace_words(Progress(), 0.0))
+
+
+def test_limits_caps_and_outages_are_shown_where_there_are_some():
+    total = Progress(in_flight=60, quota=QuotaView(in_flight_limit=64, outage_s=32.4))
+    assert pace_words(total, 0.0)[1:] == ["60 of 64 in flight", "0 rows failed", "the endpoint is down since 32 s"]
+    limits = [LimitUse("requests_per_minute", 582, 600), LimitUse("max_cost", 5_000_001, 5_000_000)]
+    assert limit_words(limits) == ["requests/minute 97%", "max cost 100%"]
