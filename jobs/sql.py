@@ -27,7 +27,7 @@ HELP = """Runs SQL with ai_query and its siblings, for trying prompts from a ter
 \b
   python -m jobs.sql --local "SELECT ai_query('local-chat', 'Say hello.')"
   python -m jobs.sql "SELECT name, ai_summarize(doc, 20) AS s FROM parquet.`out/docstrings`" --rows 5
-  python -m jobs.sql "SELECT ai_query('gpt', doc, failOnError => false).* FROM delta.`out/docs`" --output csv
+  python -m jobs.sql "SELECT ai_query('gpt', doc, failOnError => false) AS r FROM delta.`out/docs`" --output csv
   python -m jobs.sql --file prompts.sql --conf my_endpoints.toml
 
 A file on disk is a table: parquet.`path`, delta.`path`, json.`path`, csv.`path`. Several statements are separated by
@@ -67,6 +67,7 @@ def main(
     ] = False,
     output: Annotated[Output, typer.Option(help="How rows are written.")] = Output.table,
     rows: Annotated[int, typer.Option(help="At most so many are asked and shown; 0 is all.", min=0)] = 100,
+    prices: Annotated[Path | None, typer.Option(help="A file of prices over the shipped ones.", metavar="FILE")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Keep answers in this folder, and take them from there.", metavar="DIR")
     ] = None,
@@ -84,7 +85,8 @@ def main(
             if cache is not None:
                 spark.conf.set("pipeline.ai.cache", str(cache.absolute()))
             with watcher.busy("running"):
-                results = [run_sql(spark, each, rows=rows or None) for each in statements]
+                priced = str(prices) if prices is not None else None
+                results = [run_sql(spark, each, rows=rows or None, prices=priced) for each in statements]
     except (ConfigError, StatementRefused) as exc:
         print(exc, file=sys.stderr)
         raise typer.Exit(2) from None
@@ -134,6 +136,7 @@ def _told(results: list[SqlResult], rows: int) -> Iterator[str]:
         refused = f" ({failed:,} without an answer)" if failed else ""
         parts += [f"{calls:,} calls{refused}" if calls != 1 else f"1 call{refused}"]
         parts += [f"{tokens_in:,} tokens in, {tokens_out:,} out"]
+        parts += [each.cost_text() for each in results if each.cost]
     yield " · ".join(parts)
     if last.is_cut:
         yield f"At most {rows:,} rows were asked; --rows N asks more, --rows 0 all."

@@ -35,8 +35,10 @@ READ_BYTES = 16 * 2**20
 # share of the endpoint's latency, but not so often that the pieces themselves cost much.
 PIECE_SHARE = 100
 LEAST_PIECE_S, MOST_PIECE_S = 0.004, 0.05
-# Where a piece takes no more than this share of a call, a free slot waits until its piece was taken.
+# Where a piece takes no more than this share of a call, a free slot waits for the piece after its own, or as long as so
+# many pieces take.
 HOLD_SHARE = 20
+HOLD_PIECES = 2
 # Between two looks at what other tasks of the query have bought, or whether the query has failed.
 LOOK_S = 0.05
 LOOK_AT_ONCE = 512
@@ -190,7 +192,8 @@ class _Worker:
         Then a moment more, a small share of a call: answers are taken by the handful, not each at the price of a switch
         between threads.
         """
-        self._wake.wait(max(0.0, self._piece_s - self._since_piece_s) if self._rows.has_ready else LOOK_S)
+        is_due_soon = self._rows.has_ready or self._held
+        self._wake.wait(max(0.0, self._piece_s - self._since_piece_s) if is_due_soon else LOOK_S)
         pause_s = min(self._piece_s, self._latency_s / HOLD_SHARE) - (time.monotonic() - self._turned_s)
         if pause_s > 0:
             time.sleep(pause_s)
@@ -210,9 +213,13 @@ class _Worker:
             yield piece
             self._sent -= self._held
             self._held, self._freed = self._freed, 0
-        if not self._rows.has_ready or self._piece_s * HOLD_SHARE > self._latency_s:
-            self._sent -= self._held + self._freed
-            self._held = self._freed = 0
+        is_fast = self._piece_s * HOLD_SHARE > self._latency_s
+        if is_fast or not self._rows.has_ready:  # what has finished waits for a row in front of it
+            self._sent -= self._freed
+            self._freed = 0
+        if is_fast or self._since_piece_s > HOLD_PIECES * self._piece_s:
+            self._sent -= self._held
+            self._held = 0
         self._send()
 
     def rest(self) -> Iterator[pa.Array]:

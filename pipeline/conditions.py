@@ -86,7 +86,7 @@ def row_condition(code: ErrorCode) -> str:
 def row_failure(error: RowError, attempts: int, prompt: str | None = None) -> AiFunctionError:
     """The failure of one row; its sentence never holds the prompt."""
     condition = row_condition(error.code)
-    message = error.message
+    message = error.message.rstrip(".")  # some providers end theirs with one
     if prompt is not None and len(prompt.strip()) >= _MIN_ECHO_CHARS:
         message = message.replace(prompt.strip(), "<input>")
     status = f", HTTP {error.status}" if error.status is not None else ""

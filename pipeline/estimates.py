@@ -74,6 +74,7 @@ class Answered:
 
     output_tokens: tuple[int, ...] = ()
     latency_s: tuple[float, ...] = ()
+    start_s: float = 0.0  # what Spark took beside the calls: planning, starting workers, shuffling
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +190,7 @@ def _duration(
         at_once = min(speed.in_flight, requests) or 1
         bounds.append((requests * mean(answered.latency_s) / at_once, f"in_flight = {speed.in_flight}"))
         bounds.append((requests / (CALLS_PER_CORE_S * speed.cores), f"{speed.cores} cores of the workers"))
-    return max(bounds) if bounds else (None, "")
+    if not bounds:
+        return None, ""
+    longest_s, binds = max(bounds)
+    return answered.start_s + longest_s, binds

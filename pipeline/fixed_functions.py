@@ -20,7 +20,7 @@ DIFFERENCES = (
 def register_fixed(spark: SparkSession) -> None:
     """Registers every function by its name; endpoints and settings are those of now, not of the later statement."""
     # Spark makes so many partitions of a range: a client cannot read the setting
-    last = spark.range(1 << 16).agg(F.max(F.spark_partition_id())).first()
+    last = spark.range(1 << 16).select(F.spark_partition_id().alias("at")).agg(F.max("at")).first()
     registered.remote_slots = last[0] + 1 if last is not None else 1
     # Spark reads types on the driver; a worker has no Spark to ask
     at = replace(place(), read_type=parse_type)

@@ -25,6 +25,7 @@ from pipeline.column_plan import ColumnPlan
 from pipeline.column_worker import run_columns
 from pipeline.query_failure import pack, unless_failed
 from pipeline.readings import result_type
+from pipeline.response_cache import fingerprint
 from pipeline.session import without_query_log
 from pipeline.siblings import Call
 from pipeline.templates import SHIPPED, Templates
@@ -43,6 +44,7 @@ class _Registered:
 
     catalog: Catalog = field(default_factory=Catalog)
     templates: Templates = field(default_factory=lambda: SHIPPED)
+    models: dict[str, str] = field(default_factory=dict)  # of the calls that were made, by their journal's fingerprint
     remote_slots: int = 1  # of a Spark Connect server, which only `register` asks
 
 
@@ -108,6 +110,7 @@ def invoke(
 
 def to_udf(plan: ColumnPlan) -> Callable[..., Column]:
     """The UDF of a call."""
+    registered.models[fingerprint(plan.question)] = plan.endpoint.name
     udf: Callable[..., Column] = calling_udf(plan.function, partial(run_columns, plan=plan), result_type(plan.result))
     return udf
 

@@ -14,13 +14,14 @@ import pyarrow as pa
 from pipeline.calls import plan_ai_query
 from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
-from pipeline.pandas_calls import configure, listed, place, rendered, run, to_array, to_series
-from pipeline.siblings import BY_NAME
+from pipeline.pandas_calls import configure, listed, place, rendered, run, to_array, to_series, to_struct
+from pipeline.siblings import BY_NAME, of_version
 
 __all__ = ["FrameAi", "SeriesAi", "configure"]
 
 Text = str | None
 Answers = pd.Series | pd.DataFrame
+Labels = Sequence[str] | str | Mapping[str, Any]
 
 
 @pd.api.extensions.register_series_accessor("ai")
@@ -71,13 +72,18 @@ class SeriesAi:
         """`ai_gen`: the default endpoint's answer to each value, or to the prompt made of it."""
         return self._called("ai_gen", {}, self._prompted(prompt))
 
-    def classify(self, labels: Sequence[str]) -> pd.Series:
-        """`ai_classify`: the label that fits best, NULL where none does."""
-        return self._called("ai_classify", {"labels": list(labels)})
+    def classify(self, labels: Labels, options: Mapping[str, str] | None = None) -> Answers:
+        """`ai_classify`: the label that fits best, NULL where none does.
 
-    def extract(self, labels: Sequence[str]) -> pd.DataFrame:
-        """`ai_extract`: a column per label, NULL where the text names none."""
-        return self._as_frame(self._computed("ai_extract", {"labels": list(labels)}))
+        Labels as JSON or as a mapping are version 2: a DataFrame of response and error_message.
+        """
+        return self._of_version("ai_classify", labels, options)
+
+    def extract(self, labels: Labels, options: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """`ai_extract`: a column per label, NULL where the text names none; a JSON schema as in `classify`."""
+        found = self._of_version("ai_extract", labels, options)
+        assert isinstance(found, pd.DataFrame)
+        return found
 
     def summarize(self, max_words: int = 50) -> pd.Series:
         """`ai_summarize`: about so many words, 0 for any length."""
@@ -131,6 +137,14 @@ class SeriesAi:
     def _called(self, name: str, values: Mapping[str, Any], *texts: pd.Series) -> pd.Series:
         return self._as_series(self._computed(name, values, *texts))
 
+    def _of_version(self, name: str, labels: Labels, options: Mapping[str, str] | None) -> Answers:
+        call = BY_NAME[name].plan(place(), of_version(labels, options), {})
+        assert isinstance(call, ColumnPlan)
+        found = run(call, [to_array(self._series)])
+        if call.result.is_variant:
+            return self._as_frame(to_struct(found))
+        return self._as_frame(found) if pa.types.is_struct(found.type) else self._as_series(found)
+
     def _computed(self, name: str, values: Mapping[str, Any], *texts: pd.Series) -> pa.Array:
         arrays = [to_array(each) for each in texts or (self._series,)]
         call = BY_NAME[name].plan(place(), values, {})
@@ -169,13 +183,13 @@ class FrameAi:
         """See `SeriesAi.gen`; as all below."""
         return self._ai(prompt).gen()
 
-    def classify(self, content: str, labels: Sequence[str]) -> pd.Series:
+    def classify(self, content: str, labels: Labels, options: Mapping[str, str] | None = None) -> Answers:
         """`ai_classify`."""
-        return self._ai(content).classify(labels)
+        return self._ai(content).classify(labels, options)
 
-    def extract(self, content: str, labels: Sequence[str]) -> pd.DataFrame:
+    def extract(self, content: str, labels: Labels, options: Mapping[str, str] | None = None) -> pd.DataFrame:
         """`ai_extract`."""
-        return self._ai(content).extract(labels)
+        return self._ai(content).extract(labels, options)
 
     def summarize(self, content: str, max_words: int = 50) -> pd.Series:
         """`ai_summarize`."""

@@ -1,5 +1,6 @@
 """Calls over pandas values: the place that `configure` describes, prompts per row, and the way to Arrow and back."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,13 @@ def to_series(found: pa.Array, frame: pa.Array | None = None) -> pd.Series:
     if frame is not None and frame.null_count:
         found = pc.if_else(frame.is_valid(), found, pa.scalar(None, found.type))
     return pd.Series(found.to_pandas(types_mapper=_DTYPES.get))
+
+
+def to_struct(found: pa.Array) -> pa.Array:
+    """{response, error_message} of the JSON that stands for a VARIANT; an object in it is a dict."""
+    rows = [None if text is None else json.loads(text) for text in found.to_pylist()]
+    values = [[None if row is None else row.get(name) for row in rows] for name in ("response", "error_message")]
+    return pa.StructArray.from_arrays([pa.array(each) for each in values], ["response", "error_message"])
 
 
 def listed(names: "pd.Index[Any]") -> str:

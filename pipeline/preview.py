@@ -210,19 +210,23 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
         task = BucketTask(plan, absolute(job.state_path), journal, job.state.fsync)
         some = frame.mapInArrow(PickTask(prompt, frozenset(picked)), frame.schema)
         work = answered(bucketed(some, prompt_columns(prompt), buckets), task, plans.result_struct(frame.schema, job))
+        began_s = time.monotonic()
         try:
             landed = work.collect()
         except PySparkException as exc:
             return _Sent(problem=first_line(exc))
+        took_s = time.monotonic() - began_s
         total = board.total()
         add_calibration(state, endpoint_key(job), total.calibration)
         board.clear()
     name = job.sink.prefix
     results = {row[f"{name}request_id"]: row for row in landed}
     usages = [row for row in results.values() if row[f"{name}response"] is not None]
+    latency_s = tuple(row[f"{name}latency_ms"] / 1e3 for row in usages)
     found = Answered(
         tuple(row[f"{name}usage"]["output_tokens"] or 0 for row in usages),
-        tuple(row[f"{name}latency_ms"] / 1e3 for row in usages),
+        latency_s,
+        max(0.0, took_s - max(latency_s, default=0.0)),
     )
     problem = plans.explain_stop(total.stopped_code, total.stopped, job) if total.stopped else ""
     return _Sent(results, found, bool(total.calibration), problem)

@@ -1,14 +1,12 @@
 """The functions beside `ai_query`, as columns; NULL and blank contents ask nothing and give NULL."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import Column
 
-from pipeline.arguments import MapValue
 from pipeline.functions import as_column, invoke, let_output_flow, place
-from pipeline.siblings import BY_NAME
+from pipeline.siblings import BY_NAME, of_version
 
 
 def ai_gen(prompt: Column | str) -> Column:
@@ -24,7 +22,7 @@ def ai_classify(
     Labels as JSON, or as a mapping of label and description, are version 2: VARIANT {response, error_message}, up to 500
     labels, with `options` of `multilabel` ("true") and `instructions`.
     """
-    return _over("ai_classify", _of_version(labels, options), content)
+    return _over("ai_classify", of_version(labels, options), content)
 
 
 def ai_extract(
@@ -35,7 +33,7 @@ def ai_extract(
     A JSON schema, as text or as a mapping, is version 2: VARIANT {response, error_message}, with `options` of
     `instructions`.
     """
-    return _over("ai_extract", _of_version(labels, options), content)
+    return _over("ai_extract", of_version(labels, options), content)
 
 
 def ai_summarize(content: Column | str, max_words: int = 50) -> Column:
@@ -81,12 +79,6 @@ def ai_filter(predicate: Column | str) -> Column:
 def ai_count_tokens(content: Column | str) -> Column:
     """An estimate of the text's tokens, without a call; INT."""
     return _over("ai_count_tokens", {}, content)
-
-
-def _of_version(labels: Sequence[str] | str | Mapping[str, Any], options: Mapping[str, str] | None) -> dict[str, Any]:
-    given = json.dumps(dict(labels)) if isinstance(labels, Mapping) else labels
-    values: dict[str, Any] = {"labels": given if isinstance(given, str) else list(given)}
-    return values if options is None else {**values, "options": MapValue(options)}
 
 
 def _over(name: str, values: dict[str, Any], *columns: Column | str) -> Column:

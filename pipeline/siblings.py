@@ -1,12 +1,13 @@
 """Every function by name, and those beside `ai_query`: a template each, structured output where it helps; no Spark."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.arguments import Parameter, constant, wrong_type
+from pipeline.arguments import MapValue, Parameter, constant, wrong_type
 from pipeline.calls import AI_QUERY, Place, asked, plan_ai_query, planned
 from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
@@ -133,6 +134,13 @@ def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> l
     if not least <= len(labels) <= most or len({label.casefold() for label in labels}) < len(labels):
         raise wrong_type(function, "labels", f"{least} to {most} different strings")
     return list(labels)
+
+
+def of_version(labels: Sequence[str] | str | Mapping[str, Any], options: Mapping[str, str] | None) -> dict[str, Any]:
+    """The constants of a classification or extraction: a mapping stands for its JSON, which is version 2."""
+    given = json.dumps(dict(labels)) if isinstance(labels, Mapping) else labels
+    values: dict[str, Any] = {"labels": given if isinstance(given, str) else list(given)}
+    return values if options is None else {**values, "options": MapValue(options)}
 
 
 FUNCTIONS = (

@@ -4,16 +4,18 @@ import contextlib
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyspark.errors import AnalysisException, IllegalArgumentException, ParseException, PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.types import VariantVal
 
+from pipeline.config import load_prices
 from pipeline.errors import StatementFailed, StatementRefused
-from pipeline.functions import CONF
+from pipeline.functions import CONF, registered
 from pipeline.journal import JournalTotals, fingerprints, journal_totals
+from pipeline.prices import PriceEntry, price_of
 from pipeline.session import without_query_log
 from pipeline.simulator import SimulatorProcess
 from pipeline.storage import open_store
@@ -28,29 +30,33 @@ _TOKEN = re.compile(
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception|Stopped)): (.+)$", re.MULTILINE)
 
 
-def run_sql(spark: SparkSession, statement: str, *, rows: int | None = 100) -> SqlResult:
+def run_sql(spark: SparkSession, statement: str, *, rows: int | None = 100, prices: str | None = None) -> SqlResult:
     """Runs one statement; at most `rows` rows are asked and returned, None is all.
 
     Raises StatementRefused where nothing was sent, StatementFailed otherwise; both hold one sentence with its
     condition, never a stack trace. The calls are counted by their journal, which is the response cache: one of the
-    session's own where `pipeline.ai.cache` is set, else one that ends with the statement.
+    session's own where `pipeline.ai.cache` is set, else one that ends with the statement. `prices` is a file over the
+    shipped prices; ConfigError where it is wrong.
     """
     started_s = time.monotonic()
+    entries = load_prices(prices)
     with _counted(spark) as path, without_query_log():
         before = _totals(path)
         frame = _analyzed(spark, statement)
         # what is a statement of its own (INSERT, CREATE) has run by now, and its rows are few
         found = _collected(frame if rows is None else frame.limit(rows))
         after = _totals(path)
+    calls = {name: _added(totals, before.get(name, JournalTotals())) for name, totals in after.items()}
     return SqlResult(
         tuple(frame.columns),
         found,
         rows is not None and len(found) >= rows,
         time.monotonic() - started_s,
-        calls=after.sent - before.sent,
-        failed=after.failed + after.unknown - before.failed - before.unknown,
-        input_tokens=after.input_tokens - before.input_tokens,
-        output_tokens=after.output_tokens - before.output_tokens,
+        calls=sum(each.sent for each in calls.values()),
+        failed=sum(each.failed + each.unknown for each in calls.values()),
+        input_tokens=sum(each.input_tokens for each in calls.values()),
+        output_tokens=sum(each.output_tokens for each in calls.values()),
+        cost=_cost(calls, entries),
     )
 
 
@@ -123,11 +129,26 @@ def _counted(spark: SparkSession) -> Iterator[str]:
             spark.conf.unset(_CACHE)
 
 
-def _totals(path: str) -> JournalTotals:
+def _totals(path: str) -> dict[str, JournalTotals]:
+    """By fingerprint: one for each kind of call."""
     store = open_store(path)
-    every = [journal_totals(store, name) for name in fingerprints(store)]
-    names = ("sent", "failed", "unknown", "input_tokens", "output_tokens")
-    return JournalTotals(**{name: sum(getattr(totals, name) for totals in every) for name in names})
+    return {name: journal_totals(store, name) for name in fingerprints(store)}
+
+
+def _added(after: JournalTotals, before: JournalTotals) -> JournalTotals:
+    names = ("sent", "failed", "unknown", "input_tokens", "output_tokens", "cached_input_tokens")
+    return JournalTotals(**{name: getattr(after, name) - getattr(before, name) for name in names})
+
+
+def _cost(calls: Mapping[str, JournalTotals], entries: Sequence[PriceEntry]) -> dict[str, float]:
+    """By currency; a model without a price has no cost."""
+    cost: dict[str, float] = {}
+    for name, totals in calls.items():
+        price = price_of(registered.models.get(name, ""), entries)
+        if price is not None and totals.sent:
+            paid = price.of_tokens(totals.input_tokens, totals.output_tokens, totals.cached_input_tokens)
+            cost[price.currency] = cost.get(price.currency, 0.0) + paid
+    return cost
 
 
 def _plain(value: Any) -> Any:

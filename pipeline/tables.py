@@ -4,10 +4,13 @@ import base64
 import csv
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+
+from pipeline.prices import money
 
 _MOST_NUMBERS = 4  # of a vector, in a table for people
 
@@ -24,6 +27,11 @@ class SqlResult:
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: Mapping[str, float] = field(default_factory=dict)  # by currency, of the models whose price is known
+
+    def cost_text(self) -> str:
+        """Like `0.0123 USD`; empty where no price is known."""
+        return ", ".join(money(amount, currency) for currency, amount in self.cost.items())
 
     def to_json(self) -> str:
         """An array with an object per row, a row on a line."""

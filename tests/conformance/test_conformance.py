@@ -106,7 +106,10 @@ def test_wrong_columns_are_refused_where_they_are_written(sql: SparkSession, nam
 
 
 @pytest.mark.parametrize("statement", FAILURES)
-def test_failed_queries_name_their_condition_and_not_the_prompt(sql: SparkSession, statement: str) -> None:
+def test_failed_queries_name_their_condition_and_not_the_prompt(
+    sql: SparkSession, simulator: Handle, statement: str
+) -> None:
+    simulator.reset_bill()
     frame = sql.sql(statement)
     with pytest.raises(PySparkException) as caught:
         frame.collect()
@@ -114,6 +117,7 @@ def test_failed_queries_name_their_condition_and_not_the_prompt(sql: SparkSessio
     assert f"[{FAILURES[statement]}] " in text
     assert "Rome is old" not in text
     assert "Paris is big" not in text
+    assert simulator.bill().requests <= 4  # two rows of two attempts at most: a task tried again asks nothing
 
 
 @pytest.mark.parametrize("statement", PLANS)

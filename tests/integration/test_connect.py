@@ -21,7 +21,7 @@ def test_columns_names_and_streams_over_spark_connect(tmp_path: Path) -> None:
             text=True,
             timeout=300,
         )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[:200] + done.stderr[done.stderr.find("Traceback") :][:3000]
     told = json.loads(done.stdout.splitlines()[-1])
 
     assert told["slots"] == 2

@@ -92,6 +92,12 @@ def test_every_sibling(simulator: Handle) -> None:
     same(TEXTS.ai.classify(["city", "land"]), ["city", None, "city", "city"])
     extracted = TEXTS.ai.extract(["place", "size"])
     assert extracted["place"].isna().tolist() == [False, True, False, False]
+    labelled = TEXTS.ai.classify({"city": "a town", "land": ""}, {"multilabel": "true"})
+    assert list(labelled.columns) == ["response", "error_message"]
+    assert [None if each is None else list(each) for each in labelled["response"]][1:3] == [None, ["city"]]
+    typed = TEXTS.ai.extract('{"place": {"type": "string"}, "stars": {"type": "integer"}}')
+    assert typed["response"].iloc[0]["stars"] == 1
+    assert typed["response"].iloc[1] is None
     for found in (
         TEXTS.ai.summarize(5),
         TEXTS.ai.translate("de"),

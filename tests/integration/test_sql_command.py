@@ -70,6 +70,17 @@ def test_rows_in_three_forms_and_what_they_cost(conf: Path, simulator: Handle) -
     assert "At most 3 rows were asked; --rows N asks more" in done.stderr
     assert bill.requests <= 5
 
+    priced = conf.with_name("prices.toml")
+    priced.write_text(
+        '[[prices]]\nmodels = ["local-*"]\ninput = 1e6\noutput = 2e6\ncurrency = "EUR"\nsource = "here"\ndate = 2026-11-21\n'
+    )
+    simulator.reset_bill()
+    done = call(conf, "SELECT ai_gen('Priced.') AS a, size(ai_query('embed', 'x')) AS v", "--prices", str(priced))
+    chat = simulator.bill()
+    embedded = 1  # token, of a model without a price
+    assert f" · {chat.input_tokens - embedded + 2 * chat.output_tokens:.2f} EUR" in done.stderr
+    assert "8" in done.stdout
+
     done = call(conf, "SELECT 'a,b' AS s, array(1, 2) AS l, CAST(NULL AS INT) AS n", "--output", "csv")
     assert (done.exit_code, done.stdout) == (0, 's,l,n\n"a,b","[1, 2]",\n')
 

@@ -98,6 +98,12 @@ def test_a_fast_endpoint_leaves_the_cores_to_bind():
     assert "2 cores" in estimate.binds
 
 
+def test_what_spark_takes_to_start_comes_on_top():
+    sizes = Sizes(100, 100, 0, (20,) * 100)
+    estimate = reckon(sizes, Answered((5,), (0.5,), start_s=3.0), None, Speed((), 4, 2), CHAT, 60)
+    assert (estimate.duration_s, estimate.binds) == (pytest.approx(15.5), "in_flight = 4")
+
+
 def test_embeddings_share_calls():
     sizes = Sizes(1000, 1000, 0, (10,) * 1000)
     assert reckon(sizes, Answered(), None, FREE, PackLimits(128), 0).requests == 8

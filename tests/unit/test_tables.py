@@ -33,3 +33,8 @@ def test_cells_keep_numbers_name_nulls_and_shorten_vectors() -> None:
     assert cells[:4] == ["a,b", "NULL", 7, 2.5]
     assert cells[7] == "[0.5000, -0.2500, 1.0000, 2.0000, … 5 numbers]"
     assert SqlResult(("t",), [(datetime(2026, 1, 2, 3, 4, tzinfo=UTC),)]).cells() == [["2026-01-02T03:04:00+00:00"]]
+
+
+def test_cost_is_a_sum_per_currency_and_nothing_where_no_price_is_known() -> None:
+    assert SqlResult((), []).cost_text() == ""
+    assert SqlResult((), [], cost={"USD": 0.01234, "EUR": 12.0}).cost_text() == "0.0123 USD, 12.00 EUR"
