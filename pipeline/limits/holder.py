@@ -14,6 +14,8 @@ from pipeline.limits.permits import StaticShare
 
 # A budget is never spent without the server that counts it: so long a worker waits for it to come back.
 BUDGET_PATIENCE_S = 60.0
+# Others may have had more calls on their way than their part: so long nobody takes more slots than the server gave.
+GROWS_AFTER_S = 10.0
 # Calls charged to the same quarter of a second are given back together.
 CREDIT_GRAIN_S = 0.25
 # What older calls taught about estimates fades by this with each call.
@@ -149,12 +151,14 @@ class LeaseHolder:
         if self._lost_since_s is None:
             self._lost_since_s = now_s
         self.is_leased = False
+        share = max(1, self._spec.in_flight // self._share)
+        if self._safe is not None and now_s - self._lost_since_s >= GROWS_AFTER_S:
+            self._safe.in_flight = share
         if self._safe is None and not self._spec.budget.caps:
             last_s = self._starts[-1][0] if self._starts else now_s
-            share = max(1, self._spec.in_flight // self._share)
             self._safe = StaticShare(
                 self._spec.limits,
-                min(share, self._in_flight) or share,
+                min(share, self._in_flight) if self.was_leased else share,
                 workers=self._share,
                 place=self._index + 1,  # not right after the last place that the server gave away
                 first_s=max(now_s, last_s),

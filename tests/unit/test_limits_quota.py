@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from pipeline.limits import Ask, Budget, Cost, Credit, Limit, QuotaBook, QuotaSpec
+from pipeline.limits import Ask, Budget, Cost, Credit, Grant, LeaseHolder, Limit, QuotaBook, QuotaSpec
 from pipeline.limits.book import level
+from pipeline.limits.holder import GROWS_AFTER_S
 from tests.unit.quota_simulation import Played, Scene, Simulation, per_minute, worst
 
 SLACK = 1e-6
@@ -178,3 +179,23 @@ def test_a_call_above_the_whole_limit_starts_when_nothing_else_runs() -> None:
     late = book.ask(1, Ask(demand=1, calls=(Cost(1, 5_000, 0),)), 70.0)
     assert late.starts_in_s == ()
     assert 0 < late.wait_s < 400
+
+
+def test_without_the_server_nobody_takes_slots_that_another_may_still_use() -> None:
+    spec = QuotaSpec(in_flight=8, workers=2)
+    idle, busy = LeaseHolder(spec), LeaseHolder(spec)
+    for holder, slots in ((idle, 0), (busy, 8)):
+        ask = holder.ask(0.0, 0, 8, 8, ())
+        holder.granted(ask, Grant(in_flight=slots, share=2), 0.0)
+    for now_s in (1.0, 3.0, 1.0 + GROWS_AFTER_S - 0.1):
+        for holder in (idle, busy):
+            holder.lost(now_s)
+        assert (idle.in_flight, busy.in_flight) == (0, 4), "the busy one's calls end, its part is four"
+    idle.lost(1.0 + GROWS_AFTER_S)
+    assert idle.in_flight == 4
+
+
+def test_who_never_found_the_server_has_its_part_at_once() -> None:
+    holder = LeaseHolder(QuotaSpec(in_flight=8, workers=2))
+    holder.lost(0.0)
+    assert holder.in_flight == 4
