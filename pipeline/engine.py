@@ -226,7 +226,9 @@ class Window:
         now_s = self._loop.time()
         while self._due or self._ready:
             wait_s = math.inf
-            for queue in (self._ready, self._due) if gate.is_open else (self._due, self._ready):
+            # an outage lets fresh rows look; where nobody ever answered one row's attempts are enough to tell
+            looks_afresh = gate.is_open and self._has_met_endpoint
+            for queue in (self._ready, self._due) if looks_afresh else (self._due, self._ready):
                 if not queue:
                     continue
                 call = queue[0]

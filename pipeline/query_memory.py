@@ -112,12 +112,15 @@ class QueryMemory:
         try:
             self._alive = (self._folder / self._owner).open("wb")
             fcntl.flock(self._alive, fcntl.LOCK_EX)
-            database = sqlite3.connect(
-                self._folder / "answers.db", timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            # nothing here must outlive the machine: no waiting for the disk
-            for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = OFF", _TABLE):
-                database.execute(statement)
+            with (self._folder / "opening").open("wb") as one_at_a_time:
+                # SQLite waits for nobody when it changes the mode: of two tasks that begin at once one would be refused
+                fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+                database = sqlite3.connect(
+                    self._folder / "answers.db", timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+                )
+                # nothing here must outlive the machine: no waiting for the disk
+                for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = OFF", _TABLE):
+                    database.execute(statement)
             self._database = database
         except (OSError, sqlite3.Error):
             self._drop()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.spark
 
 # Delta's transactions run in the JVM, which an exception in this process does not end.
 _HERE = [case for case in CASES if not case.stop.startswith("delta commit") and case.stop != "delta before the commit"]
-_SHORT = [Case("delta", "overwrite", "delta staged"), Case("parquet", "append", "parquet renamed")]
+_SHORT = [Case("delta", "overwrite", "delta staged")]
 
 
 def test_a_driver_that_ends_at_a_step_of_publishing(spark: SparkSession, tmp_path: Path) -> None:
