@@ -15,13 +15,14 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import orjson
 
 from pipeline.query_failure import own_folder
 from pipeline.records import Outcome, Task
+from pipeline.vector_ring import VectorRing
 
 Claim = Outcome | Literal["ask", "wait"]
 
@@ -47,6 +48,7 @@ class QueryMemory:
         self._claimed: set[bytes] = set()
         self._kept: deque[tuple[bytes, int]] = deque()
         self._kept_bytes = 0
+        self._vectors = VectorRing(folder, self._owner) if self._is_vector else None
         self._open()
 
     def claim(self, ids: Sequence[str]) -> list[Claim]:
@@ -60,9 +62,10 @@ class QueryMemory:
             claims: list[Claim] = []
             for request_id, key in zip(ids, keys, strict=True):
                 owner, answer, told = found.get(key, (None, None, None))
-                if answer is not None and told is not None:
-                    claims.append(self._outcome(request_id, answer, told))
-                elif owner is not None and owner != self._owner and owner not in dead:
+                known = self._outcome(request_id, owner, answer, told)
+                if known is not None:
+                    claims.append(known)
+                elif answer is None and owner is not None and owner != self._owner and owner not in dead:
                     claims.append("wait")
                 else:
                     claims.append("ask")
@@ -82,13 +85,14 @@ class QueryMemory:
             keys = [bytes.fromhex(outcome.request_id) for outcome in outcomes]
             self._claimed.difference_update(keys)
             answered = [(key, o) for key, o in zip(keys, outcomes, strict=True) if o.error is None]
-            rows = [
-                (self._encoded(o), orjson.dumps((o.finish_reason, o.model, o.attempts)), key) for key, o in answered
-            ]
+            rows = []
+            for key, outcome in answered:
+                data = self._encoded(outcome)
+                told = orjson.dumps((outcome.finish_reason, outcome.model, outcome.attempts))
+                rows.append((data if self._vectors is None else self._vectors.put(data), told, key))
+                self._kept.append((key, len(data)))
+                self._kept_bytes += len(data)
             database.executemany("UPDATE answers SET answer = ?, told = ? WHERE id = ?", rows)
-            for answer, _, key in rows:
-                self._kept.append((key, len(answer)))
-                self._kept_bytes += len(answer)
             forgotten = [key for key, o in zip(keys, outcomes, strict=True) if o.error is not None]
             while self._kept_bytes > MOST_BYTES:
                 key, size = self._kept.popleft()
@@ -135,7 +139,7 @@ class QueryMemory:
             yield database
             if database is not None:
                 database.execute("COMMIT")
-        except sqlite3.Error:
+        except (OSError, sqlite3.Error):
             self._drop()
 
     def _drop(self) -> None:
@@ -143,6 +147,8 @@ class QueryMemory:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+        if self._vectors is not None:
+            self._vectors.close()
         if self._alive is not None:
             self._alive.close()
             self._alive = None
@@ -156,9 +162,18 @@ class QueryMemory:
             return np.ascontiguousarray(outcome.response, dtype=np.float32).tobytes()
         return str(outcome.response).encode("utf-8", "surrogatepass")
 
-    def _outcome(self, request_id: str, answer: bytes, told: bytes) -> Outcome:
+    def _outcome(self, request_id: str, owner: str | None, answer: bytes | None, told: bytes | None) -> Outcome | None:
+        """None where there is no answer yet, or none any more."""
+        if owner is None or answer is None or told is None:
+            return None
         finish_reason, model, attempts = orjson.loads(told)
-        response = np.frombuffer(answer, np.float32) if self._is_vector else answer.decode("utf-8", "surrogatepass")
+        response: Any
+        if self._vectors is None:
+            response = answer.decode("utf-8", "surrogatepass")
+        elif (data := self._vectors.get(owner, answer)) is not None:
+            response = np.frombuffer(data, np.float32)
+        else:
+            return None
         return Outcome(request_id, response, finish_reason=finish_reason, model=model, attempts=attempts)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import query_memory
+from pipeline import query_memory, vector_ring
 from pipeline.column_worker import run_columns
 from pipeline.conditions import AiFunctionError
 from pipeline.errors import ErrorCode
@@ -229,3 +229,22 @@ def test_a_refused_row_fails_both_tasks(loop, folder):
     with pytest.raises(AiFunctionError, match="HTTP 400"):
         list(run_columns([pa.array(["bad one"])], chat(), folder=folder, loop=loop, transport=fake))
     assert fake.calls == 1
+
+
+def test_a_vector_that_was_written_over_is_asked_again_and_never_served(folder, monkeypatch):
+    monkeypatch.setattr(vector_ring, "RING_BYTES", 8 * 4)
+    one, other = QueryMemory(folder, Task.EMBEDDING), QueryMemory(folder, Task.EMBEDDING)
+    ids = [request_id(text) for text in "abcd"]
+    vectors = [np.array([n, n, n], np.float32) for n in range(4)]
+    assert one.claim(ids) == ["ask"] * 4
+    one.settle([Outcome(i, v) for i, v in zip(ids, vectors, strict=True)])  # two fit: the ring went round once
+    claims = other.claim(ids)
+    assert claims[:2] == ["ask", "ask"]
+    for claim, vector in zip(claims[2:], vectors[2:], strict=True):
+        assert isinstance(claim, Outcome)
+        assert claim.response.tolist() == vector.tolist()
+    one.close()
+    late = QueryMemory(folder, Task.EMBEDDING)
+    assert isinstance(late.claim(ids[3:])[0], Outcome), "the file outlives its task"
+    late.close()
+    other.close()
