@@ -11,7 +11,7 @@ from pipeline.config import JobFile
 from pipeline.errors import SourceError
 from pipeline.journal import JournalTotals, journal_totals
 from pipeline.landing import absolute
-from pipeline.prices import money
+from pipeline.prices import Price, money
 from pipeline.sinks import open_sink
 from pipeline.spark import measure, quoted, read_source
 from pipeline.storage import open_store
@@ -44,10 +44,10 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
     """The books of all runs of a job. Reads the source and the table, sends nothing."""
     audit = Audit()
     state = open_store(absolute(job.state_path))
-    totals = journal_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
+    journal = plans.journal_name(state, plans.fingerprint(job), fresh=False)
+    totals, canary = journal_totals(state, journal), canary_totals(state, journal)
     price = plans.price(job)
     _journal(audit, totals)
-    canary = canary_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False))
     if canary.sent:
         audit.figures.append(
             (
@@ -57,7 +57,7 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
         )
     if price is not None:
         audit.figures.append(("", f"cost {plans.spend_of(totals, price)}"))
-    _table(audit, job, spark, totals, canary)
+    _table(audit, job, spark, totals, canary, price)
     if bill is not None:
         _bill(audit, bill, totals)
     return audit
@@ -76,7 +76,14 @@ def _journal(audit: Audit, totals: JournalTotals) -> None:
         audit.differences.append(f"journal: {damage}")
 
 
-def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotals, canary: JournalTotals) -> None:
+def _table(
+    audit: Audit,
+    job: JobFile,
+    spark: SparkSession,
+    totals: JournalTotals,
+    canary: JournalTotals,
+    price: Price | None,
+) -> None:
     key, prefix = job.source.key, job.sink.prefix
     landed = open_sink(plans.sink_spec(job)).landed(spark)
     if landed is None:
@@ -100,7 +107,6 @@ def _table(audit: Audit, job: JobFile, spark: SparkSession, totals: JournalTotal
     audit.figures.append(
         ("table", f"{row['rows']:,} rows landed: {row['rows'] - row['failed']:,} answered, {row['failed']:,} failed")
     )
-    price = plans.price(job)
     cost = f", cost {money(row['cost'], price.currency)}" if price is not None and row["cost"] is not None else ""
     audit.figures.append(("", f"{row['input']:,} tokens in, {row['output']:,} out{cost}"))
     if key:

@@ -13,6 +13,7 @@ from pipeline.limits import LimitUse, QuotaView, added_views
 from pipeline.progress import Progress
 from pipeline.storage import Store
 from pipeline.tokens import merged
+from pipeline.vectors import added_sums
 
 
 class Board:
@@ -90,16 +91,6 @@ def _progress(data: bytes) -> Progress:
     return Progress(**fields, calibration=calibration, tally=tally, quota=quota)
 
 
-def _add_vectors(total: Progress, part: Progress) -> None:
-    if not part.vector_sum:
-        return
-    if not total.vector_sum:
-        total.vector_sum, total.vectors_summed = list(part.vector_sum), part.vectors_summed
-    elif len(total.vector_sum) == len(part.vector_sum):
-        total.vector_sum = [ours + theirs for ours, theirs in zip(total.vector_sum, part.vector_sum, strict=True)]
-        total.vectors_summed += part.vectors_summed
-
-
 def added(parts: Iterable[Progress]) -> Progress:
     """The sum; `stopped` is the first reason met, `is_finished` only where all are."""
     total = Progress(is_finished=True)
@@ -112,7 +103,9 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.rows_replayed += part.rows_replayed
         total.rows_not_attempted += part.rows_not_attempted
         total.rows_broken += part.rows_broken
-        _add_vectors(total, part)
+        total.vector_sum, total.vectors_summed = added_sums(
+            (total.vector_sum, total.vectors_summed), (part.vector_sum, part.vectors_summed)
+        )
         total.journal_damage += part.journal_damage
         total.in_flight += 0 if part.is_finished else part.in_flight
         total.tally.sent += part.tally.sent

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.prices import Price
-from pipeline.records import Outcome, Task
+from pipeline.records import Outcome, Task, Usage
 from pipeline.vector_types import ARROW_TYPES, SCALED, VectorType, to_column
 
 ERROR_TYPE = pa.struct(
@@ -19,8 +19,7 @@ ERROR_TYPE = pa.struct(
         pa.field("retryable", pa.bool_()),
     ]
 )
-USAGE_FIELDS = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
-USAGE_TYPE = pa.struct([pa.field(name, pa.int64()) for name in USAGE_FIELDS])
+USAGE_TYPE = pa.struct([pa.field(name, pa.int64()) for name in Usage._fields])
 # Columns that a table may lack because it was made before they were: such a table keeps its shape, or is widened.
 LATER_COLUMNS = ("cost",)
 
@@ -160,7 +159,7 @@ def _errors(outcomes: Sequence[Outcome]) -> Any:
 
 
 def _usage(outcomes: Sequence[Outcome]) -> Any:
-    children = [pa.array([getattr(o.usage, name) for o in outcomes], pa.int64()) for name in USAGE_FIELDS]
+    children = [pa.array([o.usage[place] for o in outcomes], pa.int64()) for place in range(len(Usage._fields))]
     return pa.StructArray.from_arrays(children, fields=list(USAGE_TYPE))
 
 

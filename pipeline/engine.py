@@ -18,7 +18,7 @@ from typing import Protocol
 from pipeline.batching import Packer, PackLimits, Split
 from pipeline.endpoints import Endpoint
 from pipeline.errors import ErrorCode, PipelineError, TransportError, Verdict
-from pipeline.exchanges import read, split_usage, total_usage, transport_failure
+from pipeline.exchanges import read, transport_failure
 from pipeline.limits import (
     NOTHING,
     Cost,
@@ -42,8 +42,9 @@ from pipeline.records import (
     Request,
     RowError,
     Usage,
+    total_usage,
 )
-from pipeline.retry import Attempts, RetryPolicy, RetrySettings
+from pipeline.retry import NOT_SENT, Attempts, RetryPolicy, RetrySettings
 from pipeline.transports import Transport
 
 # How long a started embedding batch waits for more rows once the input pauses; the issue's bound is 50 ms.
@@ -161,7 +162,7 @@ class Window:
             self._abandon(fresh)
             self._abandon_ready()
             return
-        self._ready.extend(_Call(batch, Attempts()) for batch in self._packer.add(fresh))
+        self._ready.extend(_Call(batch, NOT_SENT) for batch in self._packer.add(fresh))
         if self._linger is not None:
             self._linger.cancel()
         self._linger = self._loop.call_later(LINGER_S, self.flush)
@@ -169,7 +170,7 @@ class Window:
 
     def flush(self) -> None:
         """Sends a started batch without waiting for more rows."""
-        self._ready.extend(_Call(batch, Attempts()) for batch in self._packer.flush())
+        self._ready.extend(_Call(batch, NOT_SENT) for batch in self._packer.flush())
         if self.stopped is not None:
             self._abandon_ready()
         else:
@@ -181,7 +182,7 @@ class Window:
             return
         self.stopped = failure
         self._wake_waiting()
-        self._ready.extend(_Call(batch, Attempts()) for batch in self._packer.flush())
+        self._ready.extend(_Call(batch, NOT_SENT) for batch in self._packer.flush())
         self._abandon_ready()
 
     async def cancel(self) -> None:
@@ -306,7 +307,7 @@ class Window:
         latency_ms = (self._loop.time() - started) * 1e3
         if response is not None:
             result = read(self._endpoint, batch, response)
-        usage = result.usage if isinstance(result, Failure) else total_usage(result)
+        usage = result.usage if isinstance(result, Failure) else total_usage([outcome.usage for outcome in result])
         self._tell_gate(call, ticket, result, usage, response)
         if isinstance(result, Failure):
             is_parked = self._has_met_endpoint and self.gate.is_down and is_the_endpoints(result.code, call.attempts)
@@ -414,7 +415,7 @@ class Window:
 
     def _halve(self, call: _Call) -> None:
         split = Split(len(call.batch))
-        self._ready.extendleft(_Call(half, Attempts(), split=split) for half in reversed(call.batch.halves()))
+        self._ready.extendleft(_Call(half, NOT_SENT, split=split) for half in reversed(call.batch.halves()))
 
     def _again(self, call: _Call) -> None:
         del self._waiting[call]
@@ -425,7 +426,7 @@ class Window:
 
     def _reject(self, call: _Call, failure: Failure) -> None:
         error = RowError(failure.code, failure.message, failure.status)
-        shares = split_usage(failure.usage, len(call.batch))
+        shares = failure.usage.split(len(call.batch))
         now_s = self._clock()
         outcomes = [
             Outcome(request.request_id, error=error, usage=usage, attempts=call.attempts.sent, completed_at_s=now_s)

@@ -19,7 +19,7 @@ from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.canary import DriftGate
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
-from pipeline.journal import journal_totals
+from pipeline.journal import journal_spend
 from pipeline.leasing import Leasing, leased
 from pipeline.limits import QuotaView
 from pipeline.part_files import PartWriter
@@ -29,7 +29,7 @@ from pipeline.prompts import prompt_columns
 from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.sinks import Mode, RunKey, Sink
-from pipeline.spark import answered, bucket_count, bucketed, first_line, is_plain, slots, written
+from pipeline.spark import answered, bucketed, first_line, is_plain, slots, written
 from pipeline.storage import Store
 from pipeline.task import BucketTask
 
@@ -64,15 +64,14 @@ def land(opened: Opened, key: RunKey, pending: Pending, report: Report, *, lands
     `lands_whole`: rows that were not attempted make the whole landing fail; what was answered stays in the journal.
     """
     job, spark = opened.job, opened.spark
-    wanted = job.job.buckets or min(bucket_count(pending.rows, slots(spark)), job.limits.in_flight)
-    buckets = plans.buckets_of_birth(opened.state, opened.journal, wanted)
+    buckets = plans.buckets(job, opened.state, opened.journal, pending.rows, slots(spark))
     workers = min(buckets, slots(spark))
     if workers > job.limits.in_flight:
         report.notes.append(
             f"[limits] in_flight = {job.limits.in_flight} is less than the {workers} tasks that run at once, each of "
             "which sends one call at a time; use fewer cores, or a new [state] path"
         )
-    totals = journal_totals(opened.state, opened.journal) if plans.has_budget(job) else None
+    totals = journal_spend(opened.state, opened.journal) if plans.has_budget(job) else None
     quota = plans.quota_spec(job, workers, totals)
     with leased(spark, quota, is_static=job.limits.shared == "static", buckets=buckets) as leasing:
         ended = _called(opened, key, pending, report, leasing, buckets, lands_whole=lands_whole)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.records import Outcome, Request, RowError, Usage
+from pipeline.records import Outcome, Request, RowError, total_usage
 from pipeline.tokens import BYTES_PER_TOKEN, estimate_tokens
 from pipeline.vectors import EmbeddingContract, check, is_normalized, normalize, norms
 
@@ -110,7 +110,7 @@ class Gathering:
         longest = max(outcomes, key=lambda outcome: outcome.latency_ms or 0.0)
         result = Outcome(
             self.whole.request_id,
-            usage=_summed([outcome.usage for outcome in outcomes]),
+            usage=total_usage([outcome.usage for outcome in outcomes]),
             model=outcomes[0].model,
             attempts=max(outcome.attempts for outcome in outcomes),
             latency_ms=longest.latency_ms,
@@ -135,12 +135,6 @@ class Gathering:
             norm=float(length[0]) if is_measured else None,
             is_normalized=bool(is_normalized(length, contract.tolerance)[0]) if is_measured else None,
         )
-
-
-def _summed(usages: Sequence[Usage]) -> Usage:
-    """Each counter's sum; None where no part says."""
-    known = [[count for count in counts if count is not None] for counts in zip(*usages, strict=True)]
-    return Usage(*[sum(counts) if counts else None for counts in known])
 
 
 def _sentences(text: str) -> list[tuple[int, int]]:

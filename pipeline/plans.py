@@ -15,7 +15,7 @@ from pipeline.engine import WindowSettings
 from pipeline.errors import ConfigError, ErrorCode
 from pipeline.estimates import Speed
 from pipeline.journal import JournalTotals, Lease
-from pipeline.limits import FIRST_GUESS, NOTHING, Budget, Cost, Costing, QuotaSpec
+from pipeline.limits import FIRST_GUESS, MICROS, NOTHING, Budget, Cost, Costing, QuotaSpec
 from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.quota import QuotaLink
@@ -31,14 +31,12 @@ from pipeline.settings import (
     transport_spec,
 )
 from pipeline.sinks import SinkSpec
-from pipeline.spark import SourceSpec
+from pipeline.spark import SourceSpec, bucket_count
 from pipeline.storage import Store
 from pipeline.worker_plan import Plan
 
 # Where nobody configured `in_flight`, AIMD looks for the endpoint's capacity up to here.
 MOST_TRIED = 1024
-# Money is counted in whole millionths.
-MICROS = 1_000_000
 
 
 def source_spec(job: JobFile) -> SourceSpec:
@@ -114,10 +112,7 @@ def has_budget(job: JobFile) -> bool:
 
 def costing(job: JobFile, price: Price | None) -> Costing:
     """How a call is charged before its answer is there."""
-    longest = longest_output(job.request.task, job.request.parameters)
-    if price is None:
-        return Costing(reserve_output(job.limits), longest)
-    return Costing(reserve_output(job.limits), longest, price.input, price.cached_input, price.output)
+    return Costing(reserve_output(job.limits), longest_output(job.request.task, job.request.parameters), price)
 
 
 def quota_spec(job: JobFile, workers: int, totals: JournalTotals | None) -> QuotaSpec:
@@ -231,6 +226,11 @@ def describe(report: Report, job: JobFile, record: RunRecord, before: list[RunRe
             "what is asked changed since the last run (endpoint name, prompt or parameters): answers of before are not "
             "replayed. Landed rows stay as they are; mode = merge with [source] changed = true asks them again"
         )
+
+
+def buckets(job: JobFile, state: Store, fingerprint: str, rows: int, slots: int) -> int:
+    """How many buckets the rows go to: what `[job]` says or what suits their number, if the journal is new."""
+    return buckets_of_birth(state, fingerprint, job.job.buckets or min(bucket_count(rows, slots), job.limits.in_flight))
 
 
 def buckets_of_birth(state: Store, fingerprint: str, wanted: int) -> int:

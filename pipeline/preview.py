@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from pipeline import columns, embedding_plans, plans
 from pipeline.board import Board
@@ -15,7 +16,7 @@ from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.config import JobFile
 from pipeline.errors import SourceError
 from pipeline.estimates import Answered, Estimate, Sizes, reckon
-from pipeline.journal import journal_totals
+from pipeline.journal import journal_spend
 from pipeline.landing import absolute, endpoint_key
 from pipeline.leasing import static_parts
 from pipeline.pending import pending_rows
@@ -26,7 +27,7 @@ from pipeline.rendering import MEASURED_DDL, MeasureTask, PickTask
 from pipeline.servers import served
 from pipeline.settings import longest_output
 from pipeline.sinks import open_sink
-from pipeline.spark import answered, bucket_count, bucketed, first_line, read_source, require_columns, slots
+from pipeline.spark import answered, bucketed, first_line, quoted, read_source, require_columns, slots
 from pipeline.storage import Store, open_store
 from pipeline.task import BucketTask
 
@@ -133,7 +134,7 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
         preview.notes.append(plans.unpriced(job))
     if job.request.task is Task.EMBEDDING and prompt.long_texts.policy == "chunk":
         preview.notes.append("a long text is one request here; the run asks for it in parts")
-    already = journal_totals(state, plans.journal_name(state, plans.fingerprint(job), fresh=False)).requests_answered
+    already = journal_spend(state, plans.journal_name(state, plans.fingerprint(job), fresh=False)).rows_answered
     if already:
         preview.notes.append(f"{already:,} requests of this job are answered in its journal and not bought again")
     return preview
@@ -161,7 +162,7 @@ def _measure(
 ) -> tuple[Sizes, list[str]]:
     """Sizes of the distinct requests, and the ids of some spread evenly over them, small to large."""
     names = prompt_columns(prompt)
-    read = frame.select(*[frame[name] for name in names]) if names else frame
+    read = frame.select(*[F.col(quoted(name)) for name in names]) if names else frame
     try:
         found = read.mapInArrow(task, MEASURED_DDL).collect()
     except PySparkException as exc:
@@ -200,9 +201,8 @@ def _send(job: JobFile, spark: SparkSession, state: Store, frame: DataFrame, pic
         base_url = stack.enter_context(served(job))
         stack.enter_context(plans.job_lease(state, run_id))
         journal = plans.journal_name(state, plans.fingerprint(job), fresh=False)
-        wanted = job.job.buckets or min(bucket_count(rows, slots(spark)), job.limits.in_flight)
-        buckets = plans.buckets_of_birth(state, journal, wanted)
-        spent = journal_totals(state, journal) if plans.has_budget(job) else None
+        buckets = plans.buckets(job, state, journal, rows, slots(spark))
+        spent = journal_spend(state, journal) if plans.has_budget(job) else None
         quota = static_parts(plans.quota_spec(job, min(buckets, slots(spark)), spent), buckets)
         plan = plans.worker_plan(job, base_url, run_id, quota)
         plan = replace(plan, calibration=load_calibration(state, endpoint_key(job)))

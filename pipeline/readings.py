@@ -10,15 +10,14 @@ import pyarrow as pa
 
 from pipeline.conditions import AiFunctionError
 from pipeline.json_schemas import mistake
-from pipeline.records import Outcome
+from pipeline.records import Outcome, Usage
 from pipeline.result_types import NotOfType, json_text, parse, unfenced
 
 Reading = Literal["text", "json", "json_object", "typed", "typed_or_null", "label", "labels", "vector"]
 VARIANT_TEXT = pa.string()  # what travels for a VARIANT: its JSON
 
-_USAGE = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens")
 _DETAILS: tuple[tuple[str, pa.DataType], ...] = (
-    ("usage", pa.struct([(name, pa.int64()) for name in _USAGE])),
+    ("usage", pa.struct([(name, pa.int64()) for name in Usage._fields])),
     ("finish_reason", pa.string()),
     ("model", pa.string()),
     ("attempts", pa.int32()),
@@ -116,9 +115,8 @@ def _vectors(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def _details(outcome: Outcome | None) -> dict[str, Any]:
     if outcome is None:
         return {name: None for name, _ in _DETAILS}
-    usage = {name: getattr(outcome.usage, name) for name in _USAGE}
     return {
-        "usage": usage,
+        "usage": outcome.usage._asdict(),
         "finish_reason": outcome.finish_reason,
         "model": outcome.model,
         "attempts": outcome.attempts,

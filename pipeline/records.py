@@ -1,6 +1,6 @@
 """The values that travel between the modules: frozen, picklable, without behaviour beyond their own arithmetic. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -82,8 +82,24 @@ class Usage(NamedTuple):
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
 
+    def split(self, count: int) -> list["Usage"]:
+        """`count` parts whose sum is exactly the whole."""
+
+        def part(value: int | None, index: int) -> int | None:
+            return None if value is None else value // count + (index < value % count)
+
+        return [Usage(*[part(value, index) for value in self]) for index in range(count)]
+
 
 NO_USAGE = Usage()
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage:
+    """Each counter's sum; None where no usage says."""
+    if len(usages) == 1:
+        return usages[0]
+    known = [[value for value in values if value is not None] for values in zip(*usages, strict=True)]
+    return Usage(*[sum(values) if values else None for values in known])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +173,16 @@ class Exchange(NamedTuple):
     run_id: str = ""
     usage: Usage = NO_USAGE  # of the whole exchange, so that accounting needs no parser
     is_final: bool = False  # its requests need no further call
+
+    @property
+    def rows(self) -> int:
+        """Number of requests."""
+        return len(self.request_ids)
+
+    @property
+    def is_answered(self) -> bool:
+        """Its requests have their answer."""
+        return self.is_final and self.response is not None and self.response.status == 200
 
     @property
     def is_unknown_outcome(self) -> bool:

@@ -7,10 +7,10 @@ from typing import Literal, Protocol
 from pipeline.endpoints import Endpoint
 from pipeline.engine import ExchangeLog
 from pipeline.errors import Verdict
-from pipeline.exchanges import read, split_usage
+from pipeline.exchanges import read
 from pipeline.journal import Entry
 from pipeline.records import NO_USAGE, Batch, Exchange, Failure, Outcome, Request, RowError
-from pipeline.retry import Attempts
+from pipeline.retry import NOT_SENT, Attempts
 
 RetryFailed = Literal["transient", "all", "none"]
 
@@ -58,7 +58,7 @@ class Replay:
         entries = self._log.lookup([request.request_id for request in requests])
         for request, entry in zip(requests, entries, strict=True):
             if entry is None:
-                calls.append((request, Attempts()))
+                calls.append((request, NOT_SENT))
                 continue
             outcome = self._outcome(entry, request.request_id, known)
             if outcome is None or (outcome.error is not None and self._asks_again(outcome.error, entry)):
@@ -111,7 +111,7 @@ def replayed_outcomes(endpoint: Endpoint, exchange: Exchange, known: Mapping[str
         return []  # the job was told to stop, or the batch to come in halves: no row was refused
     completed_at_s = exchange.sent_at_s + exchange.latency_ms / 1e3
     if not isinstance(result, list):
-        usages = split_usage(exchange.usage, len(batch))
+        usages = exchange.usage.split(len(batch))
         error = result if isinstance(result, RowError) else RowError(result.code, result.message, result.status)
         result = [
             Outcome(request_id, error=error, usage=usage)

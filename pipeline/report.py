@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from pipeline.prices import Expense
+from pipeline.vectors import added_sums
 
 RunStatus = Literal["landed", "partial", "failed", "already_landed", "nothing_to_do"]
 
@@ -72,11 +73,7 @@ class Report:
 
     def add_vectors(self, vector_sum: list[float], count: int) -> None:
         """Adds the sum of vectors of one landing; those of another length are left out."""
-        if not self.vector_sum:
-            self.vector_sum, self.vectors_summed = list(vector_sum), count
-        elif len(vector_sum) == len(self.vector_sum):
-            self.vector_sum = [ours + theirs for ours, theirs in zip(self.vector_sum, vector_sum, strict=True)]
-            self.vectors_summed += count
+        self.vector_sum, self.vectors_summed = added_sums((self.vector_sum, self.vectors_summed), (vector_sum, count))
 
     @property
     def mean_vector_norm(self) -> float | None:

@@ -57,6 +57,9 @@ class Attempts:
         return replace(self, first_at_s=self.first_at_s + down_s) if self.first_at_s else self
 
 
+NOT_SENT = Attempts()
+
+
 @dataclass(slots=True)
 class _State:
     """The part of tenacity's `RetryCallState` that policies read, and what ours read beside it."""

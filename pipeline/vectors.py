@@ -78,6 +78,15 @@ class VectorSum:
         self.count += len(matrix)
 
 
+def added_sums(ours: tuple[list[float], int], theirs: tuple[list[float], int]) -> tuple[list[float], int]:
+    """Two sums of vectors, each with how many it sums; one of another length than `ours` is left out."""
+    if not ours[0]:
+        return theirs
+    if len(ours[0]) != len(theirs[0]):
+        return ours
+    return [a + b for a, b in zip(ours[0], theirs[0], strict=True)], ours[1] + theirs[1]
+
+
 def is_normalized(row_norms: Norms, tolerance: float) -> NDArray[np.bool_]:
     """Whether each norm is closer to 1 than the tolerance, shape (n,); never for one that is not finite."""
     with np.errstate(all="ignore"):

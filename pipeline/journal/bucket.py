@@ -256,7 +256,7 @@ class BucketJournal:
             len(self._segments) - 1,
             offset,
             is_final=exchange.is_final,
-            is_answered=exchange.response is not None and exchange.response.status == 200,
+            is_answered=exchange.is_answered,
             unknown_outcomes=int(exchange.is_unknown_outcome),
         )
         self._index.add(binary_ids, value)

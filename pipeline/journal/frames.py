@@ -78,6 +78,11 @@ class Summary(NamedTuple):
     body_bytes: int
 
     @property
+    def rows(self) -> int:
+        """Number of requests."""
+        return len(self.request_ids) // ID_BYTES
+
+    @property
     def is_answered(self) -> bool:
         """Its requests have their answer."""
         return self.is_final and self.status == 200

@@ -1,5 +1,6 @@
 """A segment: one append-only file of frames that one attempt at a bucket wrote; names, reading, writing, sealing."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,7 +107,7 @@ class SegmentWriter:
         self.seed = seed_of_segment(name)
         self.started_at_s = started_at_s
         self.exchanges = exchanges
-        self.spends: dict[str, Spend] = {}  # by run; a segment has one, but nobody relies on it
+        self.spends = defaultdict[str, Spend](Spend)  # by run; a segment has one, but nobody relies on it
         self._file = file
 
     @classmethod
@@ -149,19 +150,7 @@ class SegmentWriter:
 
     def note(self, exchange: Exchange) -> None:
         """Adds an appended exchange to the sums that the seal will carry."""
-        spend = self.spends.get(exchange.run_id)
-        if spend is None:
-            spend = self.spends[exchange.run_id] = Spend()
-        response = exchange.response
-        spend.add(
-            len(exchange.request_ids),
-            exchange.usage,
-            exchange.sent_at_s,
-            exchange.latency_ms,
-            exchange.transport_error,
-            is_answered=exchange.is_final and response is not None and response.status == 200,
-            is_unknown=exchange.transport_error is not None and exchange.is_unknown_outcome,
-        )
+        self.spends[exchange.run_id].add(exchange)
 
     def sync(self) -> None:
         """Forces the segment to the disk."""
@@ -188,14 +177,14 @@ def repair(files: LocalStore, segment: Segment) -> None:
     spends = spends_of(segment)
     file = files.append_to(segment.name, segment.intact_bytes)
     writer = SegmentWriter(file, segment.name, len(segment.exchanges), 0.0)
-    writer.spends = spends
+    writer.spends.update(spends)
     writer.seal(sync=False)
 
 
 def spends_of(segment: Segment) -> dict[str, Spend]:
     """The sums over the intact exchanges of a segment, by run."""
-    spends: dict[str, Spend] = {}
+    spends = defaultdict[str, Spend](Spend)
     for found in segment.exchanges:
         summary = summarize(found.payload)
-        spends.setdefault(summary.run_id, Spend()).add_summary(summary)
+        spends[summary.run_id].add(summary)
     return spends

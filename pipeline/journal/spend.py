@@ -1,69 +1,50 @@
 """What exchanges used, as sums that each segment carries in its seal: accounting reads ends of segments, not answers."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.errors import ErrorCode, JournalCorrupt
-from pipeline.journal.frames import ID_BYTES, MARKER, Kind, Summary, frame_at, header_of, kind_of
-from pipeline.records import Usage
+from pipeline.journal.frames import MARKER, Kind, Summary, frame_at, header_of, kind_of
+from pipeline.records import Exchange
 
 # A seal has a few hundred bytes; a segment that more than one run wrote, some more.
 SEAL_READ_BYTES = 4096
 
 
+@dataclass(slots=True)
 class Spend:
     """Running sums over the exchanges of one run. `sent` is `answered` + `failed` + `unknown`. Times in epoch seconds."""
 
-    SUMS = (
-        "exchanges", "sent", "answered", "failed", "unknown", "rows_answered",
-        "input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "reasoning_tokens",
-    )  # fmt: skip
-    MOST = ("most_input_tokens", "most_output_tokens")  # of one exchange
-    __slots__ = (*SUMS, *MOST, "newest_s", "oldest_s")
+    exchanges: int = 0
+    sent: int = 0
+    answered: int = 0
+    failed: int = 0
+    unknown: int = 0
+    rows_answered: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    most_input_tokens: int = 0  # of one exchange
+    most_output_tokens: int = 0
+    oldest_s: float | None = None
+    newest_s: float | None = None
 
-    def __init__(self) -> None:
-        for name in (*self.SUMS, *self.MOST):
-            setattr(self, name, 0)
-        self.oldest_s: float | None = None
-        self.newest_s: float | None = None
-
-    exchanges: int
-    sent: int
-    answered: int
-    failed: int
-    unknown: int
-    rows_answered: int
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    cached_input_tokens: int
-    reasoning_tokens: int
-    most_input_tokens: int
-    most_output_tokens: int
-
-    def add(
-        self,
-        rows: int,
-        usage: Usage,
-        sent_at_s: float,
-        latency_ms: float,
-        transport_error: ErrorCode | None,
-        *,
-        is_answered: bool,
-        is_unknown: bool,
-    ) -> None:
-        """One exchange of `rows` requests."""
+    def add(self, exchange: Exchange | Summary) -> None:
+        """One exchange."""
         self.exchanges += 1
-        if transport_error is not ErrorCode.CONNECT_FAILED:
+        if exchange.transport_error is not ErrorCode.CONNECT_FAILED:
             self.sent += 1
-            if is_answered:
+            if exchange.is_answered:
                 self.answered += 1
-                self.rows_answered += rows
-            elif is_unknown:
+                self.rows_answered += exchange.rows
+            elif exchange.is_unknown_outcome:
                 self.unknown += 1
             else:
                 self.failed += 1
-        tokens_in, tokens_out, tokens, cached, reasoning = usage
+        tokens_in, tokens_out, tokens, cached, reasoning = exchange.usage
         if tokens_in:
             self.input_tokens += tokens_in
             if tokens_in > self.most_input_tokens:
@@ -75,47 +56,35 @@ class Spend:
         self.total_tokens += tokens or 0
         self.cached_input_tokens += cached or 0
         self.reasoning_tokens += reasoning or 0
-        self._span(sent_at_s, sent_at_s + latency_ms / 1e3)
-
-    def add_summary(self, summary: Summary) -> None:
-        """One journaled exchange."""
-        self.add(
-            len(summary.request_ids) // ID_BYTES,
-            summary.usage,
-            summary.sent_at_s,
-            summary.latency_ms,
-            summary.transport_error,
-            is_answered=summary.is_answered,
-            is_unknown=summary.is_unknown_outcome,
-        )
+        self._span(exchange.sent_at_s, exchange.sent_at_s + exchange.latency_ms / 1e3)
 
     def merge(self, other: "Spend") -> None:
         """Adds the sums of another."""
-        for name in self.SUMS:
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in self.MOST:
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+        self.most_input_tokens = max(self.most_input_tokens, other.most_input_tokens)
+        self.most_output_tokens = max(self.most_output_tokens, other.most_output_tokens)
         if other.oldest_s is not None and other.newest_s is not None:
             self._span(other.oldest_s, other.newest_s)
 
     def to_json(self) -> dict[str, Any]:
         """What is not zero."""
-        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
+        return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Spend":
         """The inverse of `to_json`; what a later version added is left out."""
-        spend = cls()
-        for name in cls.__slots__:
-            if name in document:
-                setattr(spend, name, document[name])
-        return spend
+        return cls(**{name: document[name] for name in _NAMES if name in document})
 
     def _span(self, oldest_s: float, newest_s: float) -> None:
         if self.oldest_s is None or oldest_s < self.oldest_s:
             self.oldest_s = oldest_s
         if self.newest_s is None or newest_s > self.newest_s:
             self.newest_s = newest_s
+
+
+_NAMES = tuple(field.name for field in fields(Spend))
+_SUMS = _NAMES[: _NAMES.index("most_input_tokens")]
 
 
 def sealed_spends(tail: bytes, seed: int) -> dict[str, Spend] | None:

@@ -1,7 +1,7 @@
 """Accounting: what was sent, answered and used, as sums over a journal; and the removal of old journals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from pipeline.errors import StateError
@@ -65,7 +65,7 @@ class Sums:
         for frame in segment.exchanges:
             summary = summarize(frame.payload)
             if self._run_id is None or summary.run_id == self._run_id:
-                self._spend.add_summary(summary)
+                self._spend.add(summary)
                 rank = {"is_final": summary.is_final, "is_answered": summary.is_answered}
                 self._index.add(summary.request_ids, pack_value(0, 0, **rank, unknown_outcomes=0))
 
@@ -86,8 +86,7 @@ class Sums:
 
     def totals(self) -> JournalTotals:
         """The sums so far."""
-        spend = {name: getattr(self._spend, name) for name in Spend.__slots__}
-        return JournalTotals(**self._counts, **spend, damage=tuple(self._damage))
+        return JournalTotals(**self._counts, **asdict(self._spend), damage=tuple(self._damage))
 
     def _count(self, size: int) -> None:
         self._counts["segments"] += 1

@@ -1,7 +1,7 @@
 """How much may be sent: the arithmetic of quotas, budgets, concurrency, retries and outages. Pure."""
 
 from pipeline.limits.aimd import FIRST_GUESS
-from pipeline.limits.amounts import NOTHING, Budget, Cost, Limit, Meter, total
+from pipeline.limits.amounts import MICROS, NOTHING, Budget, Cost, Limit, Meter, total
 from pipeline.limits.book import HORIZON_S, REFRESH_S, QuotaBook, QuotaSpec
 from pipeline.limits.costs import Costing, Costs, ReserveOutput
 from pipeline.limits.gate import Gate, GateSettings, Ticket
@@ -13,6 +13,7 @@ from pipeline.limits.view import LimitUse, QuotaView, added_views
 __all__ = [
     "FIRST_GUESS",
     "HORIZON_S",
+    "MICROS",
     "NOTHING",
     "REFRESH_S",
     "Ask",

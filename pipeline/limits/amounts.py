@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+# Money is counted in whole millionths.
+MICROS = 1_000_000
+
 Meter = Literal["requests", "input_tokens", "output_tokens", "tokens", "micros"]
 
 # How far from its slot a call may start, and still no window of the limit is ever above it.

@@ -7,7 +7,7 @@ next free places, as far ahead as `horizon_s`; whoever has more to do gets more 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.limits.amounts import NOTHING, Budget, Cost, Limit
+from pipeline.limits.amounts import NOTHING, Budget, Cost, Limit, total
 from pipeline.limits.leases import Ask, Credit, Grant
 from pipeline.limits.windows import PacedWindow
 
@@ -58,6 +58,7 @@ class QuotaBook:
 
     def __init__(self, spec: QuotaSpec, now_s: float, *, is_restart: bool = False) -> None:
         self.spec = spec
+        self._caps = spec.budget.caps
         # after a restart places that the last book gave away may still be used: begin behind them
         first_s = now_s + (HORIZON_S + spec.lateness_s if is_restart else 0.0)
         self.windows = [PacedWindow(limit, first_s=first_s) for limit in spec.limits]
@@ -75,10 +76,7 @@ class QuotaBook:
     @property
     def reserved(self) -> Cost:
         """Charged for calls on their way."""
-        reserved = NOTHING
-        for worker in self._workers.values():
-            reserved += worker.open
-        return reserved
+        return total(worker.open for worker in self._workers.values())
 
     def join(self, number: int, now_s: float) -> None:
         """A worker has come. `number` is the caller's name for it."""
@@ -171,7 +169,7 @@ class QuotaBook:
 
     def _over_budget(self, cost: Cost) -> tuple[int, bool]:
         """(1 + place of the cap that this call would break, or 0; whether calls on their way may give enough back)."""
-        for place, (_, meter, most) in enumerate(self.spec.budget.caps, start=1):
+        for place, (_, meter, most) in enumerate(self._caps, start=1):
             over = self.spent.of(meter) + cost.of(meter) - most
             if over > 0:
                 return place, self.reserved.of(meter) > 0

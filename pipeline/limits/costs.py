@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import ErrorCode
-from pipeline.limits.amounts import Cost
+from pipeline.limits.amounts import MICROS, Cost
+from pipeline.prices import Price
 from pipeline.records import Batch, Usage
 
 ReserveOutput = Literal["max_tokens", "estimate", "none"]
@@ -24,15 +25,12 @@ class Costing:
 
     `reserve_output` is the provider's rule: `max_tokens` are taken from the quota before the answer and what was not
     used comes back (Databricks; OpenAI charges the larger of `max_tokens` and its estimate), the likely length
-    (`estimate`), or nothing until the answer is there (Anthropic). Prices are per million tokens, in the currency;
-    a millionth of it per token is the same number.
+    (`estimate`), or nothing until the answer is there (Anthropic).
     """
 
     reserve_output: ReserveOutput = "max_tokens"
     max_output_tokens: int | None = None  # of one answer, where the request says; 0 for embeddings
-    input_price: float = 0.0
-    cached_input_price: float | None = None
-    output_price: float = 0.0
+    price: Price | None = None
 
 
 class Costs:
@@ -73,9 +71,8 @@ class Costs:
         return UNKNOWN_OUTPUT_TOKENS if most is None else most
 
     def _cost(self, input_tokens: int, cached: int, output_tokens: int, priced_output_tokens: int) -> Cost:
-        costing = self._costing
-        if not costing.input_price and not costing.output_price:
+        price = self._costing.price
+        if price is None:
             return Cost(1, input_tokens, output_tokens)
-        cached_price = costing.input_price if costing.cached_input_price is None else costing.cached_input_price
-        micros = (input_tokens - cached) * costing.input_price + cached * cached_price
-        return Cost(1, input_tokens, output_tokens, round(micros + priced_output_tokens * costing.output_price))
+        money = price.of_tokens(input_tokens, priced_output_tokens, cached)
+        return Cost(1, input_tokens, output_tokens, round(money * MICROS))

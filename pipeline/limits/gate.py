@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.errors import ErrorCode
 from pipeline.limits.aimd import Aimd, Signal
@@ -44,8 +45,7 @@ class GateSettings:
     sharers: int = 1  # workers that use the same quota, for what headers say is left of it
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A call that may start, as the gate needs it back when the call ends."""
 
     epoch: int

@@ -27,6 +27,7 @@ class LeaseHolder:
 
     def __init__(self, spec: QuotaSpec) -> None:
         self._spec = spec
+        self._is_metered, self._lateness_s = spec.is_metered, spec.lateness_s  # asked for at every call
         self.charged, self.charged_s = NOTHING, 0.0
         self.on_hungry: Callable[[], object] = lambda: None  # a call must wait for the server's word
         self.is_leased = False  # the last word came from the server
@@ -57,7 +58,7 @@ class LeaseHolder:
 
     def take(self, cost: Cost, now_s: float) -> float:
         """See `Permits.take`."""
-        if not self._spec.is_metered:
+        if not self._is_metered:
             self.charged, self.charged_s = cost, now_s
             return 0.0
         self._give_back_late(now_s)
@@ -73,7 +74,7 @@ class LeaseHolder:
         if self._starts:  # granted for other calls: for those that come first now, ask anew
             self._is_unmet = True
             self.on_hungry()
-            return self._starts[-1][0] + self._spec.lateness_s + 0.001 - now_s
+            return self._starts[-1][0] + self._lateness_s + 0.001 - now_s
         if self._safe is not None:
             wait_s = self._safe.take(cost, now_s)
             self.charged, self.charged_s = self._safe.charged, now_s
@@ -83,7 +84,7 @@ class LeaseHolder:
 
     def settle(self, charged: Cost, used: Cost, charged_s: float) -> None:
         """See `Permits.settle`."""
-        if not self._spec.is_metered:
+        if not self._is_metered:
             return
         if used.requests:
             amounts = (charged.input_tokens, used.input_tokens, charged.output_tokens, used.output_tokens)
@@ -102,7 +103,7 @@ class LeaseHolder:
 
     def ask_in_s(self, now_s: float, waiting: int) -> float:
         """Seconds until the next question is due, with `waiting` calls that want to start."""
-        if self._is_unmet or (self._spec.is_metered and waiting > len(self._starts)):
+        if self._is_unmet or (self._is_metered and waiting > len(self._starts)):
             ends_s = self._starts[-1][0] if self._starts else now_s
             due_s = now_s if self._is_unmet else max(self._not_before_s, ends_s - REFRESH_S / 2)
             return max(0.0, min(due_s, self._asked_s + REFRESH_S) - now_s)
@@ -114,7 +115,7 @@ class LeaseHolder:
         skipped = 0 if self._is_unmet else len(self._starts)
         self._is_unmet = False
         self._asked_s = now_s
-        fresh = tuple(calls[skipped : skipped + MOST_CALLS]) if self._spec.is_metered else ()
+        fresh = tuple(calls[skipped : skipped + MOST_CALLS]) if self._is_metered else ()
         in_charged, in_used, out_charged, out_used = self._sums
         return Ask(
             in_flight,
@@ -175,8 +176,8 @@ class LeaseHolder:
     # -- what was not used
 
     def _give_back_late(self, now_s: float) -> None:
-        if self._starts and self._starts[0][0] + self._spec.lateness_s < now_s:
-            self._starts_back(now_s - self._spec.lateness_s)
+        if self._starts and self._starts[0][0] + self._lateness_s < now_s:
+            self._starts_back(now_s - self._lateness_s)
 
     def _starts_back(self, before_s: float) -> None:
         while self._starts and self._starts[0][0] < before_s:

@@ -60,7 +60,7 @@ class StaticShare:
     ) -> None:
         self.in_flight = in_flight
         self.charged, self.charged_s = NOTHING, 0.0
-        self._budget = budget or Budget()
+        self._caps = (budget or Budget()).caps
         self._spent = NOTHING
         self._on_their_way = 0
         self._over: str | None = None
@@ -71,7 +71,7 @@ class StaticShare:
 
     def take(self, cost: Cost, now_s: float) -> float:
         """See `Permits.take`."""
-        for name, meter, most in self._budget.caps:
+        for name, meter, most in self._caps:
             if self._spent.of(meter) + cost.of(meter) > most:
                 if not self._on_their_way:
                     self._over = name

@@ -1,5 +1,6 @@
 """What every transport is told, and what all of them keep of an answer's headers. Pure."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,7 +25,12 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The headers that retry, quota and tracing read; names in lower case. Cookies and the rest are dropped."""
     kept: dict[str, str] = {}
     for name, value in headers:
-        lower = name.lower()
-        if lower in _KEPT or lower.startswith(_KEPT_PREFIXES):
+        if (lower := _kept_name(name)) is not None:
             kept[lower] = value
     return kept
+
+
+@functools.lru_cache(maxsize=256)  # an endpoint sends the same names with every answer
+def _kept_name(name: str) -> str | None:
+    lower = name.lower()
+    return lower if lower in _KEPT or lower.startswith(_KEPT_PREFIXES) else None

@@ -10,7 +10,6 @@ import pytest
 from pipeline.batching import PackLimits
 from pipeline.engine import Window, WindowSettings
 from pipeline.errors import ConnectFailed, ConnectionBroken, DeadlineExceeded, ErrorCode, TransportError, Verdict
-from pipeline.exchanges import split_usage
 from pipeline.records import Batch, Exchange, Failure, HttpRequest, HttpResponse, Outcome, Request, Usage
 from pipeline.retry import Attempts, RetrySettings
 from tests.virtual_time import run_virtual
@@ -274,7 +273,7 @@ def test_every_row_ends_once_whatever_happens(seed: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 128])
 def test_split_usage_sums_to_the_whole(count: int) -> None:
-    parts = split_usage(Usage(1001, 5, None, 0, 17), count)
+    parts = Usage(1001, 5, None, 0, 17).split(count)
     assert sum(part.input_tokens or 0 for part in parts) == 1001
     assert sum(part.output_tokens or 0 for part in parts) == 5
     assert all(part.total_tokens is None for part in parts)

@@ -6,6 +6,7 @@ from pipeline.config import PRESETS, LimitsSection
 from pipeline.errors import ErrorCode
 from pipeline.leasing import static_parts
 from pipeline.limits import Budget, Cost, Costing, Costs, QuotaSpec
+from pipeline.prices import Price
 from pipeline.records import NO_USAGE, Batch, Request, Task, Usage
 from pipeline.settings import longest_output, rate_limits, reserve_output
 
@@ -20,9 +21,7 @@ CALL = Batch((Request("a", text="x", input_tokens=100),))
         pytest.param(Costing("estimate", 50), Cost(1, 100, 50), id="nothing learned yet"),
         pytest.param(Costing("none", 50), Cost(1, 100, 0), id="charged when it is made"),
         pytest.param(Costing("max_tokens", 0), Cost(1, 100, 0), id="embeddings"),
-        pytest.param(
-            Costing("none", 50, input_price=2.0, output_price=10.0), Cost(1, 100, 0, 700), id="money is reserved"
-        ),
+        pytest.param(Costing("none", 50, Price(2.0, 10.0)), Cost(1, 100, 0, 700), id="money is reserved"),
     ],
 )
 def test_a_call_is_charged_by_the_providers_rule(costing: Costing, expected: Cost) -> None:
@@ -48,7 +47,7 @@ def test_answers_teach_how_long_they_are() -> None:
     ],
 )
 def test_what_a_call_has_cost(usage: Usage, error: ErrorCode | None, expected: Cost) -> None:
-    costs = Costs(Costing("max_tokens", 50, input_price=2.0, cached_input_price=0.5, output_price=10.0))
+    costs = Costs(Costing("max_tokens", 50, Price(2.0, 10.0, 0.5)))
     assert costs.used(costs.of(CALL), CALL, usage, error) == expected
 
 
