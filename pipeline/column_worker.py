@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline import reader
 from pipeline.column_plan import ColumnPlan, stop_error
 from pipeline.column_rows import Rows
 from pipeline.endpoints import open_endpoint
@@ -25,7 +26,7 @@ from pipeline.questions import Questions
 from pipeline.records import Outcome, Request
 from pipeline.replay import Replay, ResponseLog
 from pipeline.response_cache import ResponseCache
-from pipeline.retry import Attempts
+from pipeline.retry import NOT_SENT, Attempts
 from pipeline.transports import Transport
 
 # Rows read before the loop thread is served again.
@@ -35,10 +36,10 @@ READ_BYTES = 16 * 2**20
 # share of the endpoint's latency, but not so often that the pieces themselves cost much.
 PIECE_SHARE = 100
 LEAST_PIECE_S, MOST_PIECE_S = 0.004, 0.05
-# Where a piece takes no more than this share of a call, a free slot waits for the piece after its own, or as long as so
-# many pieces take.
+# Where a piece takes no more than this share of a call, a free slot waits as long as so many pieces take: until the
+# reader has looked at the piece that freed it, and closed where it wants no more. Two were too few for a busy reader.
 HOLD_SHARE = 20
-HOLD_PIECES = 2
+HOLD_PIECES = 2.5
 # Between two looks at what other tasks of the query have bought, or whether the query has failed.
 LOOK_S = 0.05
 LOOK_AT_ONCE = 512
@@ -124,7 +125,7 @@ class _Worker:
         self._telling: asyncio.TimerHandle | None = None
         self._sent = 0  # requests in the window, and slots that are held
         self._freed = 0  # slots that became free since the last piece
-        self._held = 0  # slots that became free with the last piece
+        self._held: deque[tuple[float, int]] = deque()  # slots that became free with a piece, by when it left
         self._latency_s = 0.0
         # of the last piece, the last turn, the last look at the folder
         self._left_s = self._turned_s = self._looked_s = time.monotonic()
@@ -174,7 +175,7 @@ class _Worker:
             return
         self._open()
         if self._replay is None:
-            self._unsent.extend((request, Attempts()) for request in fresh)
+            self._unsent.extend((request, NOT_SENT) for request in fresh)
         else:
             replayed, calls = self._replay.divide(fresh)
             self._unsent.extend(calls)
@@ -192,34 +193,36 @@ class _Worker:
         Then a moment more, a small share of a call: answers are taken by the handful, not each at the price of a switch
         between threads.
         """
-        is_due_soon = self._rows.has_ready or self._held
-        self._wake.wait(max(0.0, self._piece_s - self._since_piece_s) if is_due_soon else LOOK_S)
-        pause_s = min(self._piece_s, self._latency_s / HOLD_SHARE) - (time.monotonic() - self._turned_s)
+        now_s = time.monotonic()
+        piece_s = self._left_s + self._piece_s if self._rows.has_ready else now_s + LOOK_S
+        slot_s = self._held[0][0] + HOLD_PIECES * self._piece_s if self._held else now_s + LOOK_S
+        self._wake.wait(max(0.0, min(piece_s, slot_s) - now_s))
+        pause_s = min(self._turned_s + min(self._piece_s, self._latency_s / HOLD_SHARE), slot_s) - time.monotonic()
         if pause_s > 0:
             time.sleep(pause_s)
 
     def turn(self) -> Iterator[pa.Array]:
         """What has arrived, what may leave, what may be sent.
 
-        A slot that became free with one piece is filled after the next: when the reader wants no more rows, which shows
-        only when a piece is handed over, nothing was asked for nothing.
+        A slot that became free with a piece is filled once the reader had time to look at it: where it wants no more
+        rows, nothing was asked for nothing.
         """
         self._wake.clear()
         self._turned_s = time.monotonic()
         self._receive()
         self._look()
         for piece in self._rows.pieces(self._since_piece_s >= self._piece_s):
-            self._left_s = time.monotonic()
             yield piece
-            self._sent -= self._held
-            self._held, self._freed = self._freed, 0
+            self._left_s = time.monotonic()
+            self._held.append((self._left_s, self._freed))
+            self._freed = 0
         is_fast = self._piece_s * HOLD_SHARE > self._latency_s
         if is_fast or not self._rows.has_ready:  # what has finished waits for a row in front of it
             self._sent -= self._freed
             self._freed = 0
-        if is_fast or self._since_piece_s > HOLD_PIECES * self._piece_s:
-            self._sent -= self._held
-            self._held = 0
+        held_until_s = time.monotonic() - (0.0 if is_fast else HOLD_PIECES * self._piece_s)
+        while self._held and self._held[0][0] <= held_until_s:
+            self._sent -= self._held.popleft()[1]
         self._send()
 
     def rest(self) -> Iterator[pa.Array]:
@@ -302,6 +305,8 @@ class _Worker:
                 calls.append(self._mine.popleft())
         if calls:
             assert self._loop is not None
+            if reader.is_gone():
+                raise BrokenPipeError("nobody reads the results any more")
             self._sent += len(calls)
             self._loop.post(self._window.submit, calls)
 

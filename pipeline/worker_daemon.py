@@ -3,7 +3,12 @@
 `spark.python.daemon.module = pipeline.worker_daemon`. Spark's own daemon loads neither Arrow nor this package, so every
 worker does, and every retried attempt of a task again: 1 s of CPU each. Loop, clients and connections are made in the
 fork; the threads that Arrow's allocator and numpy's BLAS start when they are loaded know how to be forked.
+
+Its workers also know at once when nobody reads them any more (`reader`).
 """
+
+import select
+from typing import BinaryIO
 
 import pandas
 import pyarrow
@@ -13,8 +18,21 @@ from pyspark.sql.pandas import serializers
 
 import pipeline.column_worker
 import pipeline.worker
+from pipeline import reader
 
 LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker)
+
+_main = pyspark.worker.main
+
+
+def main(infile: BinaryIO, outfile: BinaryIO) -> None:
+    """What Spark's daemon calls in each fork."""
+    reader.watch(outfile)
+    _main(infile, outfile)
+
+
+if hasattr(select, "POLLRDHUP"):  # Linux
+    pyspark.worker.main = main
 
 if __name__ == "__main__":
     manager()

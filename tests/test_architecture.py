@@ -30,7 +30,7 @@ FLOORS: dict[int, set[str]] = {
         *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
         *("column_worker", "engine", "exchanges", "late_calls", "loop", "nearest", "part_files", "query_failure"),
         *("query_memory", "rendering", "replay", "response_cache", "runs", "settings", "siblings"),
-        *("task", "templates", "worker", "worker_plan", "progress", "pieces", "vector_ring"),
+        *("task", "templates", "worker", "worker_plan", "progress", "pieces", "reader", "vector_ring"),
     },
     5: {
         *(
