@@ -1,18 +1,16 @@
 """Which rows a run asks: those that have not landed, whose prompt inputs changed, or that landed with an error."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from pipeline.config import JobFile
 from pipeline.errors import ConfigError, SourceError
-from pipeline.prompts import PromptSpec, Renderer, prompt_columns
-from pipeline.records import RowError
+from pipeline.prompts import PromptSpec
+from pipeline.rendering import IdentifyTask
 from pipeline.sinks import Mode, Sink
 from pipeline.spark import measure, quoted, repeated_keys, without_landed
 
@@ -74,7 +72,7 @@ def _changed(source: DataFrame, landed: DataFrame, job: JobFile, prompt: PromptS
     """Source rows that are new, or would now ask something else than what their landed row was asked."""
     key = job.source.key
     asked = source.mapInArrow(
-        _RequestIds(prompt), StructType([*source.schema.fields, StructField(_ASKED, StringType())])
+        IdentifyTask(prompt, _ASKED), StructType([*source.schema.fields, StructField(_ASKED, StringType())])
     )
     keys = _keys(landed, key, F.col(f"{job.sink.prefix}request_id").alias("__landed_request"))
     joined = asked.join(keys, on=_same_key(asked, keys, key), how="left")
@@ -101,19 +99,3 @@ def _require_key_and_delta(job: JobFile, option: str) -> None:
         )
     if not job.source.key or job.sink.format != "delta":
         raise ConfigError(f'{option} replaces rows by key: it needs [source] key and [sink] format = "delta"')
-
-
-@dataclass(frozen=True, slots=True)
-class _RequestIds:
-    """Renders and hashes, sends nothing. A row that asks nothing has the id that its landed row has: an empty one."""
-
-    prompt: PromptSpec
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        renderer, names = Renderer(self.prompt), list(prompt_columns(self.prompt))
-        for batch in batches:
-            rows = batch.select(names).to_pylist() if names else [{}] * batch.num_rows
-            requests = [renderer.render(row) for row in rows]
-            ids = pa.array(["" if isinstance(r, RowError) else r.request_id for r in requests], pa.string())
-            schema = batch.schema.append(pa.field(_ASKED, pa.string()))
-            yield pa.RecordBatch.from_arrays([*batch.columns, ids], schema=schema)

@@ -1,7 +1,6 @@
 """The input of a partition, piece by piece, until all its rows have left."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -52,14 +51,3 @@ class Pieces:
                 start = end
         source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
         return source.select([name for name in source.schema.names if name != BUCKET_COLUMN])
-
-
-def row_values(piece: pa.RecordBatch) -> list[dict[str, Any] | None]:
-    """The rows as Python values; None for one that has none: Spark's strings hold any bytes, its dates any year."""
-    try:
-        return list(piece.to_pylist())
-    except (ValueError, OverflowError):
-        if piece.num_rows == 1:
-            return [None]
-        half = piece.num_rows // 2
-        return row_values(piece.slice(0, half)) + row_values(piece.slice(half))

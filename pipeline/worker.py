@@ -22,13 +22,13 @@ from pipeline.limits import LeaseHolder
 from pipeline.long_texts import Gathering
 from pipeline.loop import LoopThread, process_loop
 from pipeline.messages import encoded_messages
-from pipeline.pieces import Pieces, row_values
+from pipeline.pieces import Pieces
 from pipeline.progress import Control, NoControl, Progress
-from pipeline.prompts import Renderer, prompt_columns
 from pipeline.quota import LeaseClient, Wants
 from pipeline.records import NO_USAGE, Failure, Outcome, Request, RowError, Task
+from pipeline.rendering import BatchRenderer
 from pipeline.replay import Replay, ResponseLog
-from pipeline.retry import Attempts
+from pipeline.retry import NOT_SENT
 from pipeline.tokens import Estimator
 from pipeline.transports import Transport
 from pipeline.vector_types import SCALED, from_column
@@ -119,9 +119,8 @@ class _Partition:
         self._estimator = Estimator(plan.calibration)
         self._taught_by: dict[str, Request] = {}  # on their way, by request id
         self._submitted = 0
-        self._renderer = Renderer(plan.prompt, self._estimator)
+        self._render = BatchRenderer(plan.prompt, self._estimator)
         self._shape = plan.shape
-        self._columns = list(prompt_columns(plan.prompt))
         self._endpoint = open_endpoint(plan.endpoint)
         self._log = log
         self._replay = Replay(log, self._endpoint, plan.retry_failed, self._resends()) if log is not None else None
@@ -188,10 +187,8 @@ class _Partition:
         """Renders the rows of a piece; replays what the log answers, submits the rest, once per distinct request."""
         number = self._pieces.add(piece)
         self.progress.rows_in += piece.num_rows
-        rows = row_values(piece.select(self._columns)) if self._columns else [{}] * piece.num_rows
         fresh: dict[str, Request] = {}
-        for index, row in enumerate(rows):
-            request = self._renderer.render(row) if row is not None else _UNREADABLE
+        for index, request in enumerate(self._render(piece)):
             if isinstance(request, RowError):
                 self._end_row(number, index, Outcome("", error=request, completed_at_s=self._clock()))
                 continue
@@ -201,7 +198,7 @@ class _Partition:
                 self._cut.add((number, index))
                 self._await(request, (number, index, None, 0), fresh)
             else:
-                texts, parts = zip(*self._renderer.parts(request), strict=True)
+                texts, parts = zip(*self._render.parts(request), strict=True)
                 gathering = Gathering(request, parts, texts)
                 for place, part in enumerate(parts):
                     self._await(part, (number, index, gathering, place), fresh)
@@ -221,7 +218,7 @@ class _Partition:
         if not fresh:
             return
         if self._replay is None:
-            calls = [(request, Attempts()) for request in fresh.values()]
+            calls = [(request, NOT_SENT) for request in fresh.values()]
         else:
             if self._unclaimed:
                 self._replay.claim(self._unclaimed)
@@ -397,9 +394,6 @@ class _Partition:
             progress.stopped = self._window.stopped.message
             progress.stopped_code = str(self._window.stopped.code)
         self._control.report(progress)
-
-
-_UNREADABLE = RowError(ErrorCode.INVALID_INPUT, "a column of the prompt holds bytes that are no UTF-8, or no such date")
 
 
 def _wants(window: Window, most: int) -> Wants:
