@@ -139,6 +139,7 @@ class Window:
         self._has_met_endpoint = False
         self._is_closed = False
         self.in_flight = 0
+        self.peak = settings.in_flight  # most in flight since somebody set it; as many as there may be to begin with
         self.tally = Tally()
         self.stopped: Failure | None = None
         self.crashed: BaseException | None = None
@@ -249,6 +250,7 @@ class Window:
 
     def _start(self, call: _Call, ticket: Ticket) -> None:
         self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
         task = self._loop.create_task(self._run(call, ticket))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -160,7 +160,7 @@ class _Partition:
         )
         if self._holder is not None and plan.link is not None:
             wants = partial(_wants, window, plan.window.in_flight)
-            self._leases = LeaseClient(plan.link, self._holder, wants, window.pump)
+            self._leases = LeaseClient(plan.link, self._holder, wants, partial(_go_on, window))
         return window
 
     async def _close(self) -> None:
@@ -397,8 +397,15 @@ class _Partition:
 
 
 def _wants(window: Window, most: int) -> Wants:
-    slots = min(most, window.gate.found, window.in_flight + window.waiting)
+    # a window that is empty for the moment, while rows are rendered or written, wants what it had
+    slots = min(most, window.gate.found, max(window.peak, window.in_flight + window.waiting))
     return Wants(window.in_flight, slots, window.waiting, window.upcoming)
+
+
+def _go_on(window: Window) -> None:
+    """The share has changed, or was confirmed."""
+    window.peak = window.in_flight
+    window.pump()
 
 
 def _stop(reason: str) -> Failure:

@@ -97,6 +97,8 @@ class Gate:
                 return wait_s
             return self._started(cost, in_flight, now_s, is_retry, is_probe=True)
         if in_flight >= self.in_flight_limit:
+            if self._permits is not None and in_flight >= self._permits.in_flight:
+                self._permits.lacks_slots()
             return math.inf
         wait_s = self._breaker.suspect_wait_s(now_s, in_flight)
         if wait_s > 0:

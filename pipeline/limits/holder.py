@@ -18,6 +18,8 @@ BUDGET_PATIENCE_S = 60.0
 GROWS_AFTER_S = 10.0
 # Calls charged to the same quarter of a second are given back together.
 CREDIT_GRAIN_S = 0.25
+# Slots that are to change hands are asked about so soon, then half as often each time: long calls keep them long.
+SETTLE_S = 0.05
 # What older calls taught about estimates fades by this with each call.
 MEMORY = 0.99
 
@@ -41,6 +43,7 @@ class LeaseHolder:
         self._spent: str | None = None
         self._is_unmet = False
         self._asked_s = -math.inf
+        self._unsettled = 0  # grants in a row that leave slots to change hands
         self._not_before_s = 0.0
         self._sums = [1.0, 1.0, 1.0, 1.0]  # input charged, used, output charged, used; fading
 
@@ -82,6 +85,11 @@ class LeaseHolder:
         self.on_hungry()
         return math.inf
 
+    def lacks_slots(self) -> None:
+        """See `Permits.lacks_slots`."""
+        if self._in_flight < self._fair_slots:
+            self.on_hungry()
+
     def settle(self, charged: Cost, used: Cost, charged_s: float) -> None:
         """See `Permits.settle`."""
         if not self._is_metered:
@@ -106,8 +114,16 @@ class LeaseHolder:
         if self._is_unmet or (self._is_metered and waiting > len(self._starts)):
             ends_s = self._starts[-1][0] if self._starts else now_s
             due_s = now_s if self._is_unmet else max(self._not_before_s, ends_s - REFRESH_S / 2)
-            return max(0.0, min(due_s, self._asked_s + REFRESH_S) - now_s)
-        return max(0.0, self._asked_s + REFRESH_S - now_s)
+            return max(0.0, min(due_s, self._asked_s + self._refresh_s(waiting)) - now_s)
+        return max(0.0, self._asked_s + self._refresh_s(waiting) - now_s)
+
+    @property
+    def _fair_slots(self) -> int:
+        return max(1, self._spec.in_flight // self._share)
+
+    def _refresh_s(self, waiting: int) -> float:
+        is_short = waiting > 0 and self._in_flight < self._fair_slots
+        return min(REFRESH_S, SETTLE_S * 2.0**self._unsettled) if self._unsettled or is_short else REFRESH_S
 
     def ask(self, now_s: float, in_flight: int, wants_in_flight: int, demand: int, calls: Sequence[Cost]) -> Ask:
         """The next question; `calls` are the costs at the head of the queue, those granted already included."""
@@ -143,6 +159,8 @@ class LeaseHolder:
             (now_s + start_s, cost) for start_s, cost in zip(grant.starts_in_s, ask.calls, strict=False)
         )
         self._not_before_s = now_s + grant.wait_s
+        is_settled = ask.in_flight <= grant.in_flight >= min(ask.wants_in_flight, self._fair_slots)
+        self._unsettled = 0 if is_settled else self._unsettled + 1
         caps = self._spec.budget.caps
         if 0 < grant.spent <= len(caps):
             self._spent = caps[grant.spent - 1][0]

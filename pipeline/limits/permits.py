@@ -29,6 +29,10 @@ class Permits(Protocol):
         """Seconds until a call of this cost may start; 0 starts and charges it. Infinite: until something changes."""
         ...
 
+    def lacks_slots(self) -> None:
+        """A call would start, and `in_flight` are on their way."""
+        ...
+
     def settle(self, charged: Cost, used: Cost, charged_s: float) -> None:
         """A call ended: what it was charged and when, and what it used."""
         ...
@@ -98,6 +102,9 @@ class StaticShare:
         self._spent -= back
         for window in self._windows:
             window.credit(back.of(window.limit.meter), charged_s)
+
+    def lacks_slots(self) -> None:
+        """See `Permits.lacks_slots`; nobody could give more."""
 
     def spent(self) -> str | None:
         """See `Permits.spent`."""

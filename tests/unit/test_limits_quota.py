@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.limits import Ask, Budget, Cost, Credit, Grant, LeaseHolder, Limit, QuotaBook, QuotaSpec
+from pipeline.limits import REFRESH_S, Ask, Budget, Cost, Credit, Grant, LeaseHolder, Limit, QuotaBook, QuotaSpec
 from pipeline.limits.book import level
 from pipeline.limits.holder import GROWS_AFTER_S
 from tests.unit.quota_simulation import Played, Scene, Simulation, per_minute, worst
@@ -179,6 +179,58 @@ def test_a_call_above_the_whole_limit_starts_when_nothing_else_runs() -> None:
     late = book.ask(1, Ask(demand=1, calls=(Cost(1, 5_000, 0),)), 70.0)
     assert late.starts_in_s == ()
     assert 0 < late.wait_s < 400
+
+
+@pytest.mark.parametrize(("call_s", "most_s"), [(0.02, 0.3), (1.0, 2.6)])
+def test_a_worker_that_comes_has_its_slots_soon_after_calls_of_others_have_ended(call_s: float, most_s: float) -> None:
+    spec = QuotaSpec(in_flight=8, workers=2)
+    book, holders = QuotaBook(spec, 0.0), [LeaseHolder(spec), LeaseHolder(spec)]
+    ends_s: list[list[float]] = [[], []]  # of the calls of each
+
+    def turn(number: int, now_s: float, *, is_nudged: bool = False) -> None:
+        holder, calls = holders[number], ends_s[number]
+        calls[:] = [end_s for end_s in calls if end_s > now_s]
+        if is_nudged or holder.ask_in_s(now_s, 100) <= 0:
+            ask = holder.ask(now_s, len(calls), 8, 100, ())
+            holder.granted(ask, book.ask(number, ask, now_s), now_s)
+        calls += [now_s + call_s] * (holder.in_flight - len(calls))
+
+    book.join(0, 0.0)
+    now_s = 0.0
+    while now_s < 100.0:  # alone, and long after the start
+        now_s += 0.01
+        turn(0, now_s)
+    assert len(ends_s[0]) == 8
+    book.join(1, came_s := now_s)
+    turn(1, now_s, is_nudged=True)
+    turn(0, now_s, is_nudged=True)
+    while holders[1].in_flight < 4:
+        now_s += 0.01
+        turn(0, now_s)
+        turn(1, now_s)
+        assert len(ends_s[0]) + len(ends_s[1]) <= 8
+        assert now_s - came_s < most_s
+    assert holders[0].in_flight == 4
+
+
+def test_a_worker_that_asked_while_it_was_idle_asks_again_once_calls_wait() -> None:
+    spec = QuotaSpec(in_flight=8, workers=2)
+    book, holder = QuotaBook(spec, 0.0), LeaseHolder(spec)
+    book.join(0, 0.0)
+    ask = holder.ask(10.0, 0, 0, 0, ())
+    holder.granted(ask, book.ask(0, ask, 10.0), 10.0)
+    assert holder.in_flight == 0
+    assert holder.ask_in_s(10.1, 0) == pytest.approx(REFRESH_S - 0.1)
+    stirred: list[bool] = []
+    holder.on_hungry = lambda: stirred.append(True)
+    holder.lacks_slots()
+    assert stirred
+    assert holder.ask_in_s(10.1, 1) == 0
+    ask = holder.ask(10.1, 0, 8, 100, ())
+    holder.granted(ask, book.ask(0, ask, 10.1), 10.1)
+    assert holder.in_flight == 8
+    holder.lacks_slots()
+    assert len(stirred) == 1, "with its fair part nobody presses for more"
 
 
 def test_without_the_server_nobody_takes_slots_that_another_may_still_use() -> None:
