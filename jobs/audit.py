@@ -1,13 +1,12 @@
 """Compares a job's books: `python -m jobs.audit conf/job.toml`."""
 
 import json
-import sys
 import urllib.request
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs.command_line import Conf, exit_status, new_app
 from pipeline import BillFigures, PipelineError, Watcher, audit_job, load_job, open_session
 
 HELP = """Compares rows in the source, requests sent, answers received and rows landed, and says what differs.
@@ -17,24 +16,21 @@ Nothing is sent to the endpoint. With --bill and the address of the simulator it
 Exit status: 0 the books agree; 1 something differs; 2 the job file or a table cannot be read.
 """
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(help=HELP)
 def main(
-    conf: Annotated[Path, typer.Argument(help="The job file.", metavar="CONF.toml")],
+    conf: Conf,
     bill: Annotated[
         str | None, typer.Option(help="Address of the simulator, like http://127.0.0.1:8200.", metavar="URL")
     ] = None,
 ) -> None:
     """See HELP."""
-    try:
+    with exit_status(refused=(PipelineError, OSError)):
         job = load_job(conf)
         figures = _bill(bill) if bill is not None else None
         audit = audit_job(job, open_session(job.job.name), figures)
-    except (PipelineError, OSError) as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(2) from None
     verdict = [("differs", text) for text in audit.differences] or [("verdict", "the books agree")]
     Watcher().pairs([*audit.figures, *verdict])
     raise typer.Exit(1 if audit.differences else 0)

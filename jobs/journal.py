@@ -1,13 +1,12 @@
 """Shows what a job's journal holds, and removes old journals: `python -m jobs.journal conf/job.toml`."""
 
 import re
-import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs.command_line import Conf, exit_status, new_app
 from pipeline import PipelineError, Watcher, journal_report, load_job, prune_journals
 
 HELP = """Shows what the journal of a job holds: requests, answers, tokens, bytes and age.
@@ -19,7 +18,7 @@ and has not landed.
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 def _seconds(text: str) -> float:
@@ -31,7 +30,7 @@ def _seconds(text: str) -> float:
 
 @app.command(help=HELP)
 def main(
-    conf: Annotated[Path, typer.Argument(help="The job file.", metavar="CONF.toml")],
+    conf: Conf,
     prune: Annotated[
         str | None,
         typer.Option(
@@ -41,12 +40,9 @@ def main(
 ) -> None:
     """See HELP."""
     age_s = _seconds(prune) if prune is not None else None
-    try:
+    with exit_status(refused=(PipelineError,)):
         job = load_job(conf)
         lines = journal_report(job, time.time()) if age_s is None else prune_journals(job, age_s, time.time())
-    except PipelineError as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(2) from None
     Watcher().pairs(lines)
 
 

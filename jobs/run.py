@@ -1,24 +1,13 @@
 """Runs one job: `python -m jobs.run conf/job.toml`."""
 
-import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs.command_line import Conf, Limit, Set, exit_status, new_app, overrides
 from jobs.preview import show
-from pipeline import (
-    ConfigError,
-    PipelineError,
-    SinkError,
-    SourceError,
-    Watcher,
-    load_job,
-    open_session,
-    preview_job,
-    run_job,
-)
+from pipeline import Watcher, load_job, open_session, preview_job, run_job
 
 HELP = """Reads a table, asks an endpoint about every row, and lands answers, token counts and errors.
 
@@ -37,19 +26,14 @@ class RetryErrors(StrEnum):
     all = "all"
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(help=HELP)
 def main(
-    conf: Annotated[Path, typer.Argument(help="The job file.", metavar="CONF.toml")],
-    limit: Annotated[
-        int | None, typer.Option(help="At most this many source rows; same as --set source.limit=N.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.key=value over the file; repeatable.", metavar="SECTION.KEY=VALUE"),
-    ] = None,
+    conf: Conf,
+    limit: Limit = None,
+    set_: Set = None,
     run_id: Annotated[
         str | None, typer.Option(help="A name for this run; a run that has landed under it is not run again.")
     ] = None,
@@ -65,10 +49,9 @@ def main(
     ] = None,
 ) -> None:
     """See HELP."""
-    overrides = [*(set_ or []), *([f"source.limit={limit}"] if limit is not None else [])]
     watcher = Watcher()
-    try:
-        job = load_job(conf, overrides)
+    with exit_status(interrupted="Broken off; a rerun resumes from the journal."):
+        job = load_job(conf, overrides(limit, set_))
         spark = open_session(job.job.name)
         if dry_run:
             show(preview_job(job, spark, rows=3), watcher)
@@ -81,15 +64,6 @@ def main(
             retry_errors=retry_errors.value if retry_errors is not None else None,
             watch=watcher,
         )
-    except (ConfigError, SourceError, SinkError) as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(2) from None
-    except PipelineError as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("Broken off; a rerun resumes from the journal.", file=sys.stderr)
-        raise typer.Exit(130) from None
     watcher.summary(report)
     if watcher.is_interrupted:
         raise typer.Exit(130)

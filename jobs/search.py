@@ -1,10 +1,10 @@
 """Finds the rows nearest to a text: `python -m jobs.search RESULTS "text"`."""
 
-import sys
 from typing import Annotated
 
 import typer
 
+from jobs.command_line import exit_status, new_app, shortened
 from pipeline import PipelineError, SearchResult, Watcher, job_of_results, nearest_rows, open_session, overlap
 
 HELP = """Embeds the text as the rows of a results table were embedded, and shows the rows nearest to it.
@@ -18,7 +18,7 @@ Exit status: 0 shown; 2 the table, the job or the endpoint cannot be used.
 
 TEXT_CHARS = 90
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(help=HELP)
@@ -32,13 +32,10 @@ def main(
 ) -> None:
     """See HELP."""
     watcher = Watcher()
-    try:
+    with exit_status(refused=(PipelineError,)):
         jobs = [job_of_results(path) for path in (results, compare) if path is not None]
         spark = open_session("search", is_short=True)
         found = [nearest_rows(job, text, spark, k) for job in jobs]
-    except PipelineError as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(2) from None
     for path, result in zip((results, compare), found, strict=False):
         watcher.say(f"{path}: nearest to {text!r}", is_heading=True)
         watcher.table(("rank", "score", "key", *result.columns), _rows(result), wrap=result.columns)
@@ -48,13 +45,9 @@ def main(
 
 def _rows(result: SearchResult) -> list[tuple[object, ...]]:
     return [
-        (rank, row.score, row.key, *[_begin(text) for text in row.texts]) for rank, row in enumerate(result.rows, 1)
+        (rank, row.score, row.key, *[shortened(text, TEXT_CHARS) for text in row.texts])
+        for rank, row in enumerate(result.rows, 1)
     ]
-
-
-def _begin(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= TEXT_CHARS else line[: TEXT_CHARS - 1].rstrip() + "…"
 
 
 if __name__ == "__main__":

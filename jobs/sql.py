@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from jobs.command_line import exit_status, new_app
 from pipeline import (
     ConfigError,
-    PipelineError,
     SqlResult,
     StatementRefused,
     Watcher,
@@ -54,7 +54,7 @@ class Output(StrEnum):
     csv = "csv"
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(help=HELP)
@@ -74,7 +74,7 @@ def main(
 ) -> None:
     """See HELP."""
     watcher = Watcher()
-    try:
+    with exit_status((ConfigError, StatementRefused), "Broken off; answers are kept only with --cache."):
         statements = split_statements(_text(statement, file))
         if not statements:
             raise ConfigError("there is no statement")
@@ -87,15 +87,6 @@ def main(
             with watcher.busy("running"):
                 priced = str(prices) if prices is not None else None
                 results = [run_sql(spark, each, rows=rows or None, prices=priced) for each in statements]
-    except (ConfigError, StatementRefused) as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(2) from None
-    except PipelineError as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("Broken off; answers are kept only with --cache.", file=sys.stderr)
-        raise typer.Exit(130) from None
     with contextlib.suppress(BrokenPipeError):  # `| head` has seen enough
         _show(watcher, results[-1], output)
     for line in _told(results, rows):

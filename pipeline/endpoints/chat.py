@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.endpoints.bodies import from_body, to_body
-from pipeline.endpoints.failures import is_success, refused, unusable
+from pipeline.endpoints.bodies import to_body
+from pipeline.endpoints.choices import Choice, first_choice, parsed, withheld
 from pipeline.endpoints.spec import EndpointSpec
-from pipeline.endpoints.text import label, message_text, storable
-from pipeline.endpoints.usage import read_usage
+from pipeline.endpoints.text import label, message_text
 from pipeline.errors import ErrorCode
 from pipeline.records import Batch, Failure, HttpRequest, HttpResponse, Outcome, RowError
 
@@ -31,30 +30,15 @@ class ChatEndpoint:
         `content_filter` or `empty_response`. One that is no chat completion is a failure to retry.
         Source: OpenAI API reference, "Create chat completion"; wire_formats 1.3, 1.5.
         """
-        if not is_success(response):
-            return refused(batch, response)
-        try:
-            answer = from_body(response.body)
-        except ValueError as exc:
-            return unusable(batch, response, f"not JSON: {exc}")
-        usage = read_usage(answer)
-        try:
+
+        def read(answer: Any) -> Choice:
             choice, message = _first_choice(answer)
             text, refusal = _text_and_refusal(message)
-        except ValueError as exc:
-            return unusable(batch, response, str(exc), answer=answer, usage=usage)
-        finish_reason = label(choice.get("finish_reason"))
-        error = None if text and not refusal else _row_error(batch, response, message, refusal, finish_reason)
-        return [
-            Outcome(
-                request_id=batch.requests[0].request_id,
-                response=storable(text) if error is None else None,
-                error=error,
-                usage=usage,
-                finish_reason=finish_reason,
-                model=label(answer.get("model")),
-            )
-        ]
+            finish_reason = label(choice.get("finish_reason"))
+            error = None if text and not refusal else _row_error(batch, response, message, refusal, finish_reason)
+            return Choice(text, finish_reason, error)
+
+        return parsed(batch, response, read)
 
 
 def open_chat(spec: EndpointSpec) -> ChatEndpoint:
@@ -63,11 +47,8 @@ def open_chat(spec: EndpointSpec) -> ChatEndpoint:
 
 
 def _first_choice(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise ValueError("no choices in the answer")
-    choice = choices[0]
-    message = choice.get("message") if isinstance(choice, dict) else None
+    choice = first_choice(answer)
+    message = choice.get("message")
     if not isinstance(message, dict):
         raise ValueError("the first choice has no message")
     return choice, message
@@ -106,7 +87,7 @@ def _row_error(
     if refusal or finish_reason == "refusal":
         return RowError(ErrorCode.REFUSAL, message_text(refusal or "the model refused", batch), response.status)
     if finish_reason == "content_filter":
-        return RowError(ErrorCode.CONTENT_FILTER, "the provider's content filter withheld the answer", response.status)
+        return withheld(response)
     if message.get("tool_calls") or message.get("function_call"):
         why = "the model called a tool instead of answering"
     elif finish_reason == "length":
