@@ -1,6 +1,6 @@
 """The window: requests in, outcomes out, at most `in_flight` exchanges at a time. Knows neither Spark nor tables.
 
-Everything here runs on one event loop; only `finished` is read by another thread. A call that waits for its next
+Everything here runs on one event loop; other threads only look at the counters. A call that waits for its next
 attempt holds no slot, so slow answers and rate limits never stall the ones behind them. Whether a call may start is
 the gate's to say (`limits.Gate`); the window asks it before every attempt and tells it how each one ended.
 """

@@ -93,19 +93,7 @@ def run_job(
                 report.status = "nothing_to_do"
             else:
                 land(opened, run_key(job, record), pending, report)
-        if report.status != "nothing_to_do":
-            with _afterwards(report, "what was spent could not be summed"):
-                _account(opened, record, report, price)
-            with _afterwards(report, "the landed rows could not be counted"):
-                landed.read_back(spark, sink, job, report)
-            report.notes.extend(gate.notes if gate is not None else ())
-            embedding_plans.judge(job, report)
-        with _afterwards(report, "the end of the run could not be noted"):
-            book.end(record, _BOOKED.get(report.status, "failed"))
-        report.duration_s = time.time() - started_at_s
-        if report.status != "nothing_to_do":
-            with _afterwards(report, "the runs table could not be written"):
-                landed.record_run(spark, job, report, record.sequence)
+        _book(opened, record, book, report, price, started_at_s)
     return report
 
 
@@ -122,6 +110,27 @@ def _gate(job: JobFile, state: Store, record: RunRecord, runs: list[RunRecord]) 
 def run_key(job: JobFile, record: RunRecord) -> RunKey:
     """One application per job and journal: a changed prompt never competes with the numbers of the old one."""
     return RunKey(f"{job.job.name}/{record.fingerprint[:16]}", record.sequence, record.run_id)
+
+
+def _book(
+    opened: Opened, record: RunRecord, book: RunBook, report: Report, price: Price | None, started_at_s: float
+) -> None:
+    """What is done once the rows have landed, or have not."""
+    job, spark = opened.job, opened.spark
+    has_run = report.status != "nothing_to_do"
+    if has_run:
+        with _afterwards(report, "what was spent could not be summed"):
+            _account(opened, record, report, price)
+        with _afterwards(report, "the landed rows could not be counted"):
+            landed.read_back(spark, opened.sink, job, report)
+        report.notes.extend(opened.gate.notes if opened.gate is not None else ())
+        embedding_plans.judge(job, report)
+    with _afterwards(report, "the end of the run could not be noted"):
+        book.end(record, _BOOKED.get(report.status, "failed"))
+    report.duration_s = time.time() - started_at_s
+    if has_run:
+        with _afterwards(report, "the runs table could not be written"):
+            landed.record_run(spark, job, report, record.sequence)
 
 
 @contextlib.contextmanager
