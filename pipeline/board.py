@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import orjson
 
 from pipeline.engine import Tally
-from pipeline.errors import StateError
+from pipeline.errors import ErrorCode, StateError
 from pipeline.limits import LimitUse, QuotaView, added_views
 from pipeline.progress import Progress
 from pipeline.storage import Store
@@ -59,9 +59,10 @@ class Board:
 class BucketControl:
     """`worker.Control` through the board."""
 
-    def __init__(self, board: Board, bucket: int) -> None:
+    def __init__(self, board: Board, bucket: int, *, stops_all: bool = True) -> None:
         self._board = board
         self._bucket = bucket
+        self._stops_all = stops_all
         self.journal_damage = 0
 
     def report(self, progress: Progress) -> None:
@@ -69,6 +70,11 @@ class BucketControl:
         progress.journal_damage = self.journal_damage
         with contextlib.suppress(StateError):
             self._board.publish(self._bucket, progress)
+            # what stops one bucket stops all: each would wait for the same outage, or be refused, anew. A task that
+            # broke is not meant: Spark starts it again
+            if self._stops_all and progress.stopped and progress.stopped_code != ErrorCode.INTERNAL:
+                self._stops_all = False
+                self._board.request_stop(progress.stopped)
 
     def stop_reason(self) -> str | None:
         """See `Control.stop_reason`."""
@@ -118,7 +124,8 @@ def added(parts: Iterable[Progress]) -> Progress:
         total.cost += part.cost
         total.currency = total.currency or part.currency
         total.calibration = merged(total.calibration, part.calibration)
-        if part.stopped and not total.stopped:
+        # the bucket that met the reason says more than those that were told of it
+        if part.stopped and (not total.stopped or total.stopped_code == ErrorCode.NOT_ATTEMPTED):
             total.stopped, total.stopped_code = part.stopped, part.stopped_code
         total.is_finished &= part.is_finished
     total.quota = added_views(views)

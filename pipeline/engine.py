@@ -166,8 +166,15 @@ class Window:
         self._ready.extend(_Call(batch, NOT_SENT) for batch in self._packer.add(fresh))
         if self._linger is not None:
             self._linger.cancel()
-        self._linger = self._loop.call_later(LINGER_S, self.flush)
+        self._linger = self._loop.call_later(LINGER_S, self._flush_if_idle)
         self.pump()
+
+    def _flush_if_idle(self) -> None:
+        """A started batch waits on while no slot is free: sent or not, it would wait, and more rows may come."""
+        if self.stopped is None and (self._ready or self.in_flight >= self.gate.in_flight_limit):
+            self._linger = self._loop.call_later(LINGER_S, self._flush_if_idle)
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Sends a started batch without waiting for more rows."""
@@ -306,6 +313,8 @@ class Window:
             self._has_met_endpoint = True
         except TransportError as exc:
             result = transport_failure(exc)
+            if result.code is not ErrorCode.CONNECT_FAILED:  # somebody is there, who does not answer
+                self._has_met_endpoint = True
         latency_ms = (self._loop.time() - started) * 1e3
         if response is not None:
             result = read(self._endpoint, batch, response)

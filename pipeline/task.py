@@ -38,7 +38,9 @@ class BucketTask:
         _collect_less_often()
         bucket = int(first.column(BUCKET_COLUMN)[0].as_py())
         store = open_store(self.state_path)
-        control = BucketControl(Board(store, self.plan.run_id), bucket)
+        # a static part of a budget is used up for its bucket alone
+        is_own_part = self.plan.link is None and bool(self.plan.window.quota.budget.caps)
+        control = BucketControl(Board(store, self.plan.run_id), bucket, stops_all=not is_own_part)
         journal = BucketJournal.open(
             store,
             self.fingerprint,

@@ -139,7 +139,7 @@ class Gate:
         """A call ended, with `others` still on their way. Seconds of the outage that it ended, 0 else."""
         if self._permits is not None:
             self._permits.settle(ticket.charged, used, ticket.charged_s)
-        if headers is not None and "x-ratelimit-limit-requests" in headers:
+        if headers and any(name.startswith("x-ratelimit-remaining-") for name in headers):
             asked_s = pause_s(headers, max(ticket.charged.tokens, 1), self._settings.sharers)
             self._paused_until_s = max(self._paused_until_s, now_s + asked_s)
         if error in _DOWN and self._settings.outage_limit_s:

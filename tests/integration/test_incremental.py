@@ -143,7 +143,7 @@ def test_a_stopped_batch_is_replayed_by_the_next_run(spark: SparkSession, tmp_pa
     folder = tmp_path / "incoming"
     folder.mkdir()
     rows = numbered(30)
-    rows[20]["doc"] = "Stop [[fault:quota_exhausted:4]]"  # as often as Spark tries a task
+    rows[20]["doc"] = "Stop [[fault:quota_exhausted:1]]"  # once: Spark tries the task again, which then sends nothing
     write_source(folder, rows, "a.parquet")
     job = make_job(
         tmp_path, simulator.base_url, source={"path": str(folder), "trigger": "available_now"}, limits={"in_flight": 2}

@@ -87,6 +87,28 @@ def test_a_stop_reaches_every_bucket_and_is_gone_after_clear(board, store):
     assert board.total().rows_in == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "stops_all", "reason"),
+    [
+        ("authentication", True, "told"),
+        ("not_attempted", True, "told"),
+        ("internal", True, None),  # the task broke: Spark starts it again
+        ("not_attempted", False, None),  # its own part of a budget
+    ],
+)
+def test_what_stops_one_bucket_stops_all(board, code, stops_all, reason):
+    control = BucketControl(board, 0, stops_all=stops_all)
+    control.report(progress())
+    assert board.stop_reason() is None
+    control.report(progress(stopped="told", stopped_code=code))
+    assert BucketControl(board, 1).stop_reason() == reason
+
+
+def test_the_bucket_that_met_the_reason_is_the_totals():
+    parts = [progress(stopped="a", stopped_code="not_attempted"), progress(stopped="a", stopped_code="authentication")]
+    assert added(parts).stopped_code == added(reversed(parts)).stopped_code == "authentication"
+
+
 # --- the run sequence
 
 

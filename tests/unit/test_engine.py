@@ -327,6 +327,33 @@ def test_an_outage_without_end_stops_the_job_and_costs_no_row() -> None:
     assert 310 <= took <= 320
 
 
+@pytest.mark.parametrize("answer", [ConnectionBroken("cut"), DeadlineExceeded("late"), HttpResponse(500, b"")])
+def test_a_task_that_starts_during_an_outage_parks_its_rows_too(answer: HttpResponse | TransportError) -> None:
+    script = Outage(from_s=0.0, answer=answer)
+    outcomes, took, window = play(script, [f"t{i}" for i in range(400)], in_flight=32)
+    assert {o.error for o in outcomes.values()} == {None}
+    probes = window.gate.view(0.0).probes
+    assert len([at_s for at_s in script.sent_at if at_s - (script.began_s or 0.0) < 60.0]) <= 1.1 * 32 + probes
+    assert took <= 400 / 32 + 60.0 + 10.0
+
+
+def test_a_started_batch_waits_while_no_slot_is_free_and_goes_soon_where_one_is() -> None:
+    async def main() -> list[int]:
+        script = Script()
+        outcomes: list[Outcome] = []
+        settings = WindowSettings(in_flight=1, pack=PackLimits(150))
+        window = Window(PlainEndpoint(), script, settings, on_finished=outcomes.extend)
+        for part in range(4):  # as a row thread hands rows over, slower than the linger and faster than calls
+            window.submit(requests(*[f"t{part}-{row}" for row in range(100)]))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(10.0)  # never flushed
+        await window.cancel()
+        assert len(outcomes) == 400
+        return [len(body.split("|")) for body in script.sent]
+
+    assert run_virtual(main()) == [100, 150, 150]
+
+
 def test_rows_that_break_the_server_do_not_hold_up_the_end_of_a_job() -> None:
     script = Script({f"t{i}": [HttpResponse(500, b"")] for i in range(5)})
     outcomes, took, _ = play(script, [f"t{i}" for i in range(100)], in_flight=8)
