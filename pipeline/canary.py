@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.journal import BucketJournal, JournalTotals, journal_totals
 from pipeline.long_texts import LongTexts
 from pipeline.storage import Store
-from pipeline.vectors import Matrix, norms
+from pipeline.vectors import CONTRACT_CODES, EmbeddingContract, Matrix, norms
 from pipeline.worker import run_partition
 from pipeline.worker_plan import Plan
 
@@ -59,6 +59,11 @@ TEXTS = (
     "🦊 jumps over 🐶",
     "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer the slings and arrows of "
     "outrageous fortune, or to take arms against a sea of troubles, and by opposing end them.",
+)
+
+_WAYS = (
+    "Nothing was landed, since distances between two models mean nothing: take another [sink], embed all "
+    'rows anew with [job] mode = "overwrite", or accept it with [embedding] drift = "warn"'
 )
 
 
@@ -129,8 +134,14 @@ class DriftGate:
 
     def _ask(self, plan: Plan) -> str | None:
         now = self._embedded(plan)
-        if now is None:
-            return None
+        if isinstance(now, str):
+            self.notes.append(f"the {len(TEXTS)} fixed texts that tell whether the model changed got no vectors: {now}")
+            before = self._before() if now in CONTRACT_CODES and self.action == "stop" else None
+            return (
+                None
+                if before is None
+                else f"the fixed texts, which had vectors in run {before.run_id}, got {now}; {_WAYS}"
+            )
         self.state.write_atomic(_file(self.run_id), now.to_json())
         before = self._before()
         if before is None:
@@ -142,10 +153,7 @@ class DriftGate:
         if self.action == "warn":
             self.notes.append(f'{text}; [embedding] drift = "warn" lets both into one table')
             return None
-        return (
-            f"{text}. Nothing was landed, since distances between two models mean nothing: take another [sink], embed all "
-            'rows anew with [job] mode = "overwrite", or accept it with [embedding] drift = "warn"'
-        )
+        return f"{text}. {_WAYS}"
 
     def _before(self) -> Canary | None:
         for run_id in reversed(self.earlier_runs):
@@ -154,11 +162,21 @@ class DriftGate:
                 return Canary.from_json(found)
         return None
 
-    def _embedded(self, plan: Plan) -> Canary | None:
-        """None where the endpoint gave no vector to some text: the rows will say why."""
+    def _embedded(self, plan: Plan) -> Canary | str:
+        """Or why some text got no vector, as an error code. A changed model or dimension is for the comparison to tell."""
         identity = {**plan.prompt.identity, "canary": self.run_id}  # asked anew by each run, replayed within one
         prompt = replace(plan.prompt, template="{{ text }}", identity=identity, long_texts=LongTexts())
-        plan = replace(plan, prompt=prompt, prefix="", vectors="float", max_error_ratio=None, on_unfinished="drop")
+        contract = replace(plan.endpoint.contract or EmbeddingContract(), model=None, dimensions=None)
+        endpoint = replace(plan.endpoint, contract=contract)
+        plan = replace(
+            plan,
+            prompt=prompt,
+            endpoint=endpoint,
+            prefix="",
+            vectors="float",
+            max_error_ratio=None,
+            on_unfinished="drop",
+        )
         journal = BucketJournal.open(
             self.state, self.journal, BUCKET, run_id=self.run_id, attempt=f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         )
@@ -170,9 +188,7 @@ class DriftGate:
         failed = [row["error"]["code"] for row in rows if row["error"] is not None]
         lengths = {len(row["response"]) for row in rows if row["error"] is None}
         if len(rows) < len(TEXTS) or failed or len(lengths) != 1:
-            why = failed[0] if failed else "not attempted" if len(rows) < len(TEXTS) else "of several lengths"
-            self.notes.append(f"the {len(TEXTS)} fixed texts that tell whether the model changed got no vectors: {why}")
-            return None
+            return failed[0] if failed else "not attempted" if len(rows) < len(TEXTS) else "vectors of several lengths"
         rows.sort(key=lambda row: int(row["place"]))
         return Canary(self.run_id, rows[0]["model"], np.array([row["response"] for row in rows], np.float32))
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.canary import TEXTS, Canary, differences
+from pipeline.canary import TEXTS, Canary, DriftGate, differences
+from pipeline.storage import LocalStore
 
 VECTORS = np.random.default_rng(7).standard_normal((len(TEXTS), 16)).astype(np.float32)
 
@@ -45,3 +46,15 @@ def test_one_text_that_moved_is_enough():
     vectors[5] = np.roll(vectors[5], 1)
     (clause,) = differences(canary(), canary(vectors), 0.99)
     assert clause.startswith(f"1 of 32 fixed texts moved: the cosine of {TEXTS[5][:40]!r}")
+
+
+@pytest.mark.parametrize(("why", "is_refused"), [("wrong_dimensions", True), ("authentication", False)])
+def test_fixed_texts_that_break_the_contract_are_a_changed_model(tmp_path, monkeypatch, why, is_refused):
+    store = LocalStore(tmp_path)
+    store.write_atomic("canaries/r1.json", canary().to_json())
+    monkeypatch.setattr(DriftGate, "_embedded", lambda self, plan: why)
+    gate = DriftGate(store, "journal", "r2", ["r1"], "stop", 0.99)
+    assert (gate.refusal(None) is not None) is is_refused
+    assert why in gate.notes[0]
+    warned = DriftGate(store, "journal", "r2", ["r1"], "warn", 0.99)
+    assert warned.refusal(None) is None
