@@ -20,7 +20,7 @@ CUT_SHARE, REFUSE_SHARE = 0.75, 1.5
 
 
 def known_model(job: JobFile) -> KnownModel | None:
-    """What conf/models.toml says of the job's model. Raises ConfigError for a file that is wrong."""
+    """What pipeline/models.toml says of the job's model. Raises ConfigError for a file that is wrong."""
     if job.request.task is not Task.EMBEDDING:
         return None
     return find_model(job.endpoint.name, job.embedding.models)
@@ -81,7 +81,7 @@ def notes(job: JobFile) -> Iterator[str]:
     section, known = job.embedding, known_model(job)
     if known is None:
         yield (
-            f"[endpoint] name = {job.endpoint.name} is not in conf/models.toml: no instruction is put before texts, and "
+            f"[endpoint] name = {job.endpoint.name} is not in pipeline/models.toml: no instruction is put before texts, and "
             "limits are the defaults; [embedding] and [limits] can say more"
         )
     elif section.truncate_to is not None and not known.truncatable:

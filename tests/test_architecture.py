@@ -88,8 +88,8 @@ IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),
     *("shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "uuid"),
 }
-# The job file is read where it is checked, the shipped prices where a user's file is laid over them.
-IMPURE_ALLOWED = {("pipeline.config.load", "pathlib"), ("pipeline.config.prices_file", "pathlib")}
+# Configuration is read where it is checked.
+IMPURE_ALLOWED = {("pipeline.config.load", "pathlib")}
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "getenv"}
 
 

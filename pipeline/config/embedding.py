@@ -33,14 +33,14 @@ class JobEmbeddingSection(EmbeddingSection):
         default="error", description="what to do with texts of more than max_text_tokens"
     )
     max_text_tokens: Count | None = Field(
-        default=None, description="estimated tokens of one text; default from conf/models.toml, else no limit"
+        default=None, description="estimated tokens of one text; default from pipeline/models.toml, else no limit"
     )
     chunk_overlap_tokens: int = Field(default=0, ge=0, description="what a chunk repeats of the one before")
     chunks: Literal["rows", "pooled"] = Field(
         default="rows", description="rows: a row per chunk; pooled: their weighted mean, scaled to length 1"
     )
     role: Literal["document", "query"] = Field(
-        default="document", description="which instruction of conf/models.toml is put before each text"
+        default="document", description="which instruction of pipeline/models.toml is put before each text"
     )
     instruction: str | None = Field(default=None, description='put before each text; "" for none')
-    models: Name | None = Field(default=None, description="a file instead of conf/models.toml")
+    models: Name | None = Field(default=None, description="a file instead of pipeline/models.toml")

@@ -346,6 +346,8 @@ def _warnings(job: JobFile) -> Iterator[str]:
     if url != EMBEDDED and url.lower().startswith("http:") and not is_loopback(url):
         travels = "rows and the credential travel" if job.endpoint.auth else "rows travel"
         yield f"[endpoint] base_url = {url}: {travels} unencrypted; use https"
+    if job.job.mode == "append" and not job.source.key and job.source.trigger is None:
+        yield "[source] key is not set: a rerun asks for all rows and appends them once more"
     task = job.request.task
     if task is not Task.EMBEDDING:
         if "embedding" in job.model_fields_set:

@@ -1,10 +1,10 @@
-"""What is known of embedding models: `conf/models.toml`, checked."""
+"""What is known of embedding models: `pipeline/models.toml`, checked."""
 
 from functools import lru_cache
 
 from pydantic import Field, ValidationError
 
-from pipeline.config.load import read_conf, read_toml
+from pipeline.config.load import read_shipped, read_toml
 from pipeline.config.messages import reason
 from pipeline.config.models import Columns, Count, Name, Section
 from pipeline.errors import ConfigError
@@ -34,17 +34,14 @@ class ModelsFile(Section):
 def find_model(name: str, path: str | None = None) -> KnownModel | None:
     """The model that an endpoint of this name serves, None where it is not known.
 
-    Raises ConfigError for a file that is wrong; without `path` it is `conf/models.toml`, if there is one.
+    Raises ConfigError for a file that is wrong; without `path` it is the shipped `pipeline/models.toml`.
     """
     return _by_name(path).get(_short(name))
 
 
 @lru_cache(maxsize=4)
 def _by_name(path: str | None) -> dict[str, KnownModel]:
-    found = read_conf("models.toml") if path is None else (path, read_toml(path))
-    if found is None:
-        return {}
-    origin, tables = found
+    origin, tables = read_shipped("models.toml") if path is None else (path, read_toml(path))
     try:
         file = ModelsFile.model_validate(tables)
     except ValidationError as exc:

@@ -100,10 +100,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     raise ConfigError(f"{path}: {reason}")
 
 
-def read_conf(name: str) -> tuple[str, dict[str, Any]] | None:
-    """Path and tables of a file of the repository's `conf` folder; None in an installation without that folder."""
-    path = Path(__file__).parents[2] / "conf" / name
-    return (str(path), read_toml(path)) if path.exists() else None
+def read_shipped(name: str) -> tuple[str, dict[str, Any]]:
+    """Path and tables of a file that comes with the package."""
+    path = Path(__file__).parents[1] / name
+    return str(path), read_toml(path)
 
 
 def _syntax(message: str) -> str:

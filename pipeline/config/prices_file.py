@@ -2,12 +2,11 @@
 
 import datetime
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from pipeline.config.load import read_toml
+from pipeline.config.load import read_shipped, read_toml
 from pipeline.config.messages import nearest, reason
 from pipeline.config.models import Name, Section
 from pipeline.errors import ConfigError
@@ -39,8 +38,8 @@ class PricesFile(Section):
 def load_prices(path: str | None = None) -> tuple[PriceEntry, ...]:
     """The prices of a user's file, then the shipped ones. Raises ConfigError with one line per mistake."""
     own = prices_from_mapping(read_toml(path), path) if path is not None else ()
-    shipped = Path(__file__).parents[1] / "prices.toml"
-    return (*own, *prices_from_mapping(read_toml(shipped), str(shipped)))
+    origin, shipped = read_shipped("prices.toml")
+    return (*own, *prices_from_mapping(shipped, origin))
 
 
 def prices_from_mapping(mapping: Mapping[str, Any], origin: str) -> tuple[PriceEntry, ...]:

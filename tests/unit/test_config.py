@@ -519,9 +519,14 @@ def test_defaults_follow_task_api_and_sink() -> None:
     ],
 )
 def test_what_works_and_may_surprise_is_a_warning(overrides: list[str], fragments: list[str]) -> None:
-    warnings = small(*overrides).warnings
+    warnings = small('source.key=["id"]', *overrides).warnings
     assert len(warnings) == len(fragments)
     assert all(fragment in warning for fragment, warning in zip(fragments, warnings, strict=True)), warnings
+
+
+def test_appending_without_a_key_is_a_warning() -> None:
+    assert [w for w in small().warnings if "a rerun asks for all rows" in w]
+    assert not small("job.mode=overwrite").warnings
 
 
 @pytest.mark.parametrize(

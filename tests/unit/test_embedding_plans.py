@@ -73,7 +73,7 @@ def test_the_limit_of_a_text_leaves_room_for_the_estimate(section, expected):
 @pytest.mark.parametrize(
     ("name", "section", "note"),
     [
-        ("unheard-of", {}, "is not in conf/models.toml"),
+        ("unheard-of", {}, "is not in pipeline/models.toml"),
         ("text-embedding-ada-002", {"truncate_to": 256}, "nothing says that text-embedding-ada-002 was trained for it"),
         ("unheard-of", {"long_text": "chunk"}, "max_text_tokens is not known"),
         ("bge-large-en", {"chunk_overlap_tokens": 5}, 'has no effect without long_text = "chunk"'),
