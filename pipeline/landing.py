@@ -156,6 +156,7 @@ def _has_landed(opened: Opened, key: RunKey, report: Report) -> bool:
         has_landed = opened.sink.has_landed(opened.spark, key)
     except FAILURES as exc:
         report.notes.append(f"whether this run has landed could not be read ({reason_of(exc)}); a rerun finds out")
+        report.is_settled = False
         return False
     if has_landed:
         report.stopped = ""

@@ -247,7 +247,8 @@ def _shown(row: dict[str, Any], request: Request, job: JobFile, result: Any | No
         answer = f"{error['code']}: {error['message']}"
     elif job.request.task is Task.EMBEDDING:
         unit = "bytes" if isinstance(response, bytes | bytearray) else "numbers"
-        answer = f"a vector of {len(response)} {unit}, norm {result[f'{name}norm']:.4f}"
+        norm = result[f"{name}norm"]
+        answer = f"a vector of {len(response)} {unit}" + (f", norm {norm:.4f}" if norm is not None else "")
     else:
         answer = str(response)
     return PreviewRow(

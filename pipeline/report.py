@@ -64,6 +64,7 @@ class Report:
     unbooked: list[str] = field(default_factory=list)  # what failed after the landing
     vector_sum: list[float] = field(default_factory=list)  # of the vectors that landed
     vectors_summed: int = 0
+    is_settled: bool = True  # whether it is known if the rows have landed
     run_ids: list[str] = field(default_factory=list)  # of the batches, where the source is a stream
 
     @property

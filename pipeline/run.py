@@ -1,6 +1,7 @@
 """The story of a job, on one page."""
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pipeline import columns, embedding_plans, landed, plans, stream
 from pipeline.board import Board
 from pipeline.canary import DriftGate
 from pipeline.config import JobFile
+from pipeline.errors import ConfigError
 from pipeline.guard import guard
 from pipeline.journal import journal_spend
 from pipeline.landing import FAILURES, Opened, Watch, absolute, land, reason_of
@@ -27,6 +29,8 @@ from pipeline.spark import read_source, require_columns
 from pipeline.storage import Store, open_store
 
 _BOOKED: dict[str, Status] = {"landed": "landed", "partial": "partial", "nothing_to_do": "abandoned"}
+
+_RUN_ID = re.compile(r"[A-Za-z0-9._=-]{1,128}")
 
 
 @contextlib.contextmanager
@@ -50,6 +54,14 @@ def run_job(
     Raises ConfigError, SourceError, SinkError or StateError before anything is sent. Afterwards nothing raises: the
     report's status is `landed`, `partial` (stopped; what was finished landed) or `failed` (nothing landed).
     """
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise ConfigError(
+            f"--run-id {run_id!r}: letters, digits and . _ = - only, 128 at most: it names files and folders"
+        )
+    if retry_errors is not None and job.source.trigger is not None:
+        raise ConfigError(
+            "--retry-errors reads landed rows, a source with a trigger only what is new: leave one of them out"
+        )
     started_at_s = time.time()
     report = Report(
         job.job.name, run_id or "", mode=job.job.mode, task=str(job.request.task), started_at_s=started_at_s
@@ -125,8 +137,9 @@ def _book(
             landed.read_back(spark, opened.sink, job, report)
         report.notes.extend(opened.gate.notes if opened.gate is not None else ())
         embedding_plans.judge(job, report)
-    with _afterwards(report, "the end of the run could not be noted"):
-        book.end(record, _BOOKED.get(report.status, "failed"))
+    if report.is_settled:  # else the next run asks the table
+        with _afterwards(report, "the end of the run could not be noted"):
+            book.end(record, _BOOKED.get(report.status, "failed"))
     report.duration_s = time.time() - started_at_s
     if has_run:
         with _afterwards(report, "the runs table could not be written"):

@@ -83,7 +83,11 @@ def read_source(spark: SparkSession, spec: SourceSpec) -> DataFrame:
 
 
 def require_columns(frame: DataFrame, names: Sequence[str], where: str) -> None:
-    """Raises SourceError for a column that the prompt reads and the source does not have."""
+    """Raises SourceError for a column that the prompt reads and the source does not have; templates know capitals."""
+    known = {name.lower(): name for name in frame.columns}
+    for name in names:
+        if name not in frame.columns and (other := known.get(name.lower())) is not None:
+            raise SourceError(f"{where}: the source has no column {name}, but {other}; templates tell capitals apart")
     _require(frame, names, where)
 
 

@@ -8,11 +8,11 @@ from pyspark.sql import functions as F
 
 from pipeline import plans
 from pipeline.errors import PipelineError, SourceError
-from pipeline.landing import Opened, land
+from pipeline.landing import Opened, land, reason_of
 from pipeline.pending import pending_rows
 from pipeline.report import Report
 from pipeline.sinks import RunKey
-from pipeline.spark import first_line, quoted, read_source
+from pipeline.spark import quoted, read_source
 
 _CHANGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
@@ -56,8 +56,8 @@ def land_batches(opened: Opened, report: Report, *, run_id: str) -> None:
         )
         query.awaitTermination()
     except (PySparkException, PipelineError) as exc:
-        if not batch_reports or batch_reports[-1].status == "landed":
-            report.stopped = first_line(exc)
+        if not any(part.stopped for part in batch_reports):
+            report.stopped = reason_of(exc)
     _add_up(batch_reports, report)
 
 

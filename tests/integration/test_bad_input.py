@@ -35,6 +35,20 @@ def test_a_column_that_the_prompt_reads_and_the_source_lacks(spark: SparkSession
         run_job(make_job(tmp_path, NOWHERE, request={"prompt": "{{ document }}"}), spark)
 
 
+def test_templates_tell_capitals_apart(spark: SparkSession, tmp_path: Path) -> None:
+    write_source(tmp_path, numbered(3))
+    with pytest.raises(SourceError, match=r"no column Doc, but doc; templates tell capitals apart"):
+        run_job(make_job(tmp_path, NOWHERE, request={"prompt": "{{ Doc }}"}), spark)
+
+
+@pytest.mark.parametrize("run_id", ["manual__2026-11-21T10:00:00+00:00", "a/b", "", "x" * 129])
+def test_a_run_id_that_cannot_name_a_folder_is_refused(spark: SparkSession, tmp_path: Path, run_id: str) -> None:
+    write_source(tmp_path, numbered(3))
+    with pytest.raises(ConfigError, match="--run-id"):
+        run_job(make_job(tmp_path, NOWHERE), spark, run_id=run_id)
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_key_that_is_not_unique_is_shown(spark: SparkSession, tmp_path: Path) -> None:
     write_source(tmp_path, [*numbered(3), *numbered(1)])
     with pytest.raises(SourceError, match=r"not unique: 4 rows have 3 keys, for example id = 'k00000' \(2 rows\)"):
