@@ -23,12 +23,16 @@ _SQL_NAMES: Mapping[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter; `is_constant`: known at analysis, else row data. `takes_variant`: as the text of its JSON."""
+    """One parameter; `is_constant`: known at analysis, else row data. `takes_variant`: as the text of its JSON.
+
+    `other_name` means the same in a call.
+    """
 
     name: str
     is_constant: bool = True
     is_required: bool = False
     takes_variant: bool = False
+    other_name: str | None = None
 
 
 def bind(function: str, parameters: Sequence[Parameter], arguments: Sequence[tuple[str | None, Any]]) -> dict[str, Any]:
@@ -44,7 +48,8 @@ def bind(function: str, parameters: Sequence[Parameter], arguments: Sequence[tup
             "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
             f"The `{function}` requires {expected} parameters but the actual number is {len(arguments)}.",
         )
-    by_name = {parameter.name.casefold(): parameter.name for parameter in parameters}
+    names = [(name, parameter.name) for parameter in parameters for name in (parameter.name, parameter.other_name)]
+    by_name = {name.casefold(): meant for name, meant in names if name is not None}
     bound: dict[str, Any] = {}
     positional: set[str] = set()
     has_named = False
@@ -91,6 +96,18 @@ def not_constant(function: str, name: str) -> AiFunctionError:
 def wrong_type(function: str, name: str, wanted: str) -> AiFunctionError:
     """An argument of another type."""
     return AiFunctionError("DATATYPE_MISMATCH", f"The parameter `{name}` of `{function}` must be {wanted}.")
+
+
+def require_text(function: str, parameters: Sequence[Parameter], types: Mapping[str, str | None]) -> None:
+    """Row arguments are texts; `types` as Spark writes them, None where not known yet. Raises AiFunctionError."""
+    for parameter in parameters:
+        kind = types.get(parameter.name)
+        if kind is None or kind in ("string", "void") or kind.startswith(("string collate", "varchar", "char")):
+            continue
+        if parameter.takes_variant and kind == "variant":
+            continue
+        allowed = "a STRING or a VARIANT" if parameter.takes_variant else "a STRING"
+        raise wrong_type(function, parameter.name, f"{allowed}, not {kind.upper()}; CAST says which text is meant")
 
 
 def constant(function: str, values: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:

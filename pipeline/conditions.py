@@ -64,6 +64,14 @@ class AiFunctionError(PipelineError):
         super().__init__(condition, sentence)
         self.condition = condition
 
+    def getCondition(self) -> str:
+        """The error condition."""
+        return self.condition
+
+    def getSqlState(self) -> str:
+        """Its SQLSTATE."""
+        return sqlstate(self.condition)
+
     def __str__(self) -> str:
         condition, sentence = self.args
         return formatted(condition, sentence)
@@ -71,7 +79,12 @@ class AiFunctionError(PipelineError):
 
 def formatted(condition: str, sentence: str) -> str:
     """The condition as text; sub-conditions follow the name after a dot."""
-    return f"[{condition}] {sentence} SQLSTATE: {SQLSTATES[condition.split('.')[0]]}"
+    return f"[{condition}] {sentence} SQLSTATE: {sqlstate(condition)}"
+
+
+def sqlstate(condition: str) -> str:
+    """Of a condition, with or without its sub-condition."""
+    return SQLSTATES[condition.split(".")[0]]
 
 
 def row_condition(code: ErrorCode) -> str:

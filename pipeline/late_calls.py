@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.arguments import bind, not_constant
+from pipeline.arguments import MapValue, bind, not_constant
 from pipeline.calls import Place
 from pipeline.column_plan import ColumnPlan
 from pipeline.column_worker import run_columns
@@ -52,7 +52,7 @@ def run_late(
     bound = bind(name, function.parameters, [(None, index) for index in range(len(first))])
     constants = {p.name: bound[p.name] for p in function.parameters if p.is_constant and p.name in bound}
     rows = [bound[p.name] for p in function.parameters if not p.is_constant and p.name in bound]
-    values = {name: first[index][0].as_py() for name, index in constants.items()}
+    values = {name: _value(first[index]) for name, index in constants.items()}
     call = function.plan(place, values, {function.parameters[index].name: None for index in rows})
     asked = _rows_of(name, chain([first], filled), constants, values, rows)
     if isinstance(call, Finish):
@@ -75,7 +75,14 @@ def _rows_of(
         yield tuple(arrays[index] for index in rows)
 
 
+def _value(array: pa.Array) -> Any:
+    value = array[0].as_py()
+    return MapValue(value) if pa.types.is_map(array.type) and value is not None else value
+
+
 def _is_constant(array: pa.Array, value: Any) -> bool:
+    if pa.types.is_map(array.type):
+        return all(each is not None and dict(each) == value for each in array.to_pylist())
     if pa.types.is_nested(array.type):
         return all(each == value for each in array.to_pylist())
     return bool(array.unique().to_pylist() == [value])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.conditions import AiFunctionError
 from pipeline.tokens import estimate_tokens
 
 
@@ -19,6 +20,10 @@ def cosines(left: pa.Array, right: pa.Array) -> pa.Array:
 
 def token_counts(content: pa.Array) -> pa.Array:
     """INT per text; null for null, 0 for an empty one."""
+    if not (
+        pa.types.is_string(content.type) or pa.types.is_large_string(content.type) or pa.types.is_null(content.type)
+    ):
+        raise AiFunctionError("DATATYPE_MISMATCH", "`content` must be a STRING.")
     counts = [None if text is None else estimate_tokens(text) if text else 0 for text in content.to_pylist()]
     return pa.array(counts, pa.int32())
 

@@ -78,9 +78,10 @@ def _check(name: str, value: Any) -> None:
             raise AiFunctionError(
                 f"{_CONDITION}.INVALID_PARAMETER_DATA_TYPE", f"`{name}` must be {wanted}, not {_kind(value)}."
             )
-        if not least <= value <= most:
+        if not least <= value <= most or (name == "top_p" and value == 0):
+            allowed = _range(least, most) + (", above 0" if name == "top_p" else "")
             raise AiFunctionError(
-                f"{_CONDITION}.INVALID_NUMERIC_PARAMETER", f"`{name}` is {value}; allowed is {_range(least, most)}."
+                f"{_CONDITION}.INVALID_NUMERIC_PARAMETER", f"`{name}` is {value}; allowed is {allowed}."
             )
         if name == "n" and value != 1:
             raise AiFunctionError(

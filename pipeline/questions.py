@@ -75,6 +75,10 @@ class Questions:
         if isinstance(row[0], str) and not row[0].strip():
             return None if self._spec.is_blank_null else RowError(ErrorCode.EMPTY_INPUT, "the request is blank")
         if self._renderer is not None:
+            if not all(isinstance(value, str) for value in row):
+                raise AiFunctionError(
+                    "DATATYPE_MISMATCH", f"{_and(self._spec.columns)} must be STRING; a VARIANT, its to_json."
+                )
             named = dict(zip(self._spec.columns, row, strict=True))
             return self._renderer.render({**self._spec.values, **named})
         if self._spec.task is not Task.CHAT:
@@ -114,6 +118,10 @@ def image_kind(data: bytes) -> str | None:
         if data.startswith(start):
             return kind
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 class _Unreadable:
@@ -161,6 +169,8 @@ def _with_images(messages: Messages, files: Any) -> Messages | RowError:
     for number, data in enumerate(files if isinstance(files, list) else [files], 1):
         if data is None:
             continue
+        if not isinstance(data, bytes):
+            raise AiFunctionError("DATATYPE_MISMATCH", "`files` must be BINARY or an ARRAY<BINARY>.")
         kind = image_kind(data)
         if kind is None:
             return RowError(ErrorCode.INVALID_INPUT, f"file {number} is no JPEG, PNG, GIF or WebP image")

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
@@ -180,7 +180,7 @@ def _float(value: Any, wanted: pa.DataType) -> float:
 
 
 def _decimal(value: Any, wanted: pa.DataType) -> Decimal:
-    number = _number(value).quantize(Decimal(1).scaleb(-wanted.scale))
+    number = _number(value).quantize(Decimal(1).scaleb(-wanted.scale), ROUND_HALF_UP)  # as Spark's reader of JSON
     if len(number.as_tuple().digits) > wanted.precision:
         raise ValueError
     return number

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +49,7 @@ class Function:
     name: str
     parameters: tuple[Parameter, ...]
     plan: Callable[[Place, Values, Types], Call]
+    takes_text: bool = True  # its row arguments are texts
 
 
 def _gen(place: Place, values: Values, types: Types) -> ColumnPlan:
@@ -144,10 +145,10 @@ def of_version(labels: Sequence[str] | str | Mapping[str, Any], options: Mapping
 
 
 FUNCTIONS = (
-    Function("ai_query", AI_QUERY, plan_ai_query),
+    Function("ai_query", AI_QUERY, plan_ai_query, takes_text=False),
     Function("ai_gen", (Parameter("prompt", is_constant=False, is_required=True),), _gen),
     Function("ai_classify", (_DOCUMENT, _LABELS, Parameter("options")), _classify),
-    Function("ai_extract", (_DOCUMENT, _LABELS, Parameter("options")), _extract),
+    Function("ai_extract", (_DOCUMENT, replace(_LABELS, other_name="schema"), Parameter("options")), _extract),
     Function("ai_summarize", (_CONTENT, Parameter("max_words")), _summarize),
     Function("ai_translate", (_CONTENT, Parameter("to_lang", is_required=True)), _translate),
     Function(

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.classic.column import _to_seq
 from pyspark.sql.utils import is_remote
 
-from pipeline.arguments import MapValue, bind, not_constant
+from pipeline.arguments import MapValue, bind, not_constant, require_text
 from pipeline.catalog import open_catalog
 from pipeline.errors import PipelineError
 from pipeline.fixed_functions import DIFFERENCES, register_fixed
@@ -34,7 +34,8 @@ def register(
     settings of Spark under which calls are bought twice. Over Spark Connect the names have one type each, and a
     warning says what differs; the column functions are the same.
     """
-    guard(spark)
+    for warning in guard(spark):
+        warnings.warn(warning, stacklevel=2)
     let_output_flow(spark)
     registered.catalog = open_catalog(endpoints)
     registered.templates = load_templates(templates)
@@ -96,6 +97,8 @@ class _Builder:
             else:
                 raise not_constant(function.name, parameter.name)
         types: dict[str, str | None] = {name: str(row.dataType().simpleString()) for name, row in rows.items()}
+        if function.takes_text:
+            require_text(function.name, function.parameters, types)
         for parameter in function.parameters:
             if parameter.takes_variant and types.get(parameter.name) == "variant":
                 rows[parameter.name] = self._to_json(rows[parameter.name])

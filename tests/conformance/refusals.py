@@ -71,6 +71,12 @@ REFUSALS = {
         "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT.JSON_STRING"
     ),
     "ai_classify(p, 'city, land')": "DATATYPE_MISMATCH",
+    "ai_gen(7)": "DATATYPE_MISMATCH",
+    "ai_summarize(i)": "DATATYPE_MISMATCH",
+    "ai_summarize(array(p))": "DATATYPE_MISMATCH",
+    "ai_embed(i)": "DATATYPE_MISMATCH",
+    "ai_similarity(p, i)": "DATATYPE_MISMATCH",
+    "ai_count_tokens(7)": "DATATYPE_MISMATCH",
     """ai_classify(p, '["city"]')""": "DATATYPE_MISMATCH",
     """ai_classify(p, '["city", "land"]', map('best', '1'))""": "DATATYPE_MISMATCH",
     """ai_classify(p, '["city", "land"]', named_struct('multilabel', 'true'))""": "DATATYPE_MISMATCH",

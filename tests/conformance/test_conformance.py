@@ -67,7 +67,7 @@ def check(case: Case, frame: Any, simulator: Handle) -> None:
     assert frame.schema["r"].dataType.simpleString() == case.kind
     simulator.reset_bill()
     found = [plain(row["r"]) for row in frame.collect()]
-    if case.rows:
+    if case.rows is not None:
         assert found == case.rows
     assert simulator.bill().requests == case.billed
 

@@ -21,7 +21,7 @@ ROW = pa.struct([("a", pa.int32()), ("b", pa.list_(pa.string()))])
         ("null", pa.int32(), None),
         ("0.25", pa.float32(), 0.25),
         ("3", pa.float64(), 3.0),
-        ("12.345", pa.decimal128(10, 2), Decimal("12.34")),
+        ("12.345", pa.decimal128(10, 2), Decimal("12.35")),
         ("true", pa.bool_(), True),
         ("False", pa.bool_(), False),
         ('{"answer": 5}', pa.int32(), 5),
