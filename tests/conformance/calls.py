@@ -207,7 +207,7 @@ CASES = {
         rows=["[AI_FUNCTION_HTTP_REQUEST_ERROR] empty_input: the request is blank. SQLSTATE: 08000"] * 3,
         billed=0,
     ),
-    "retried once": Case("ai_query('chat', p || ' [[fault:overloaded_529:1]]')", rows=[], billed=4),
+    "retried once": Case("ai_query('chat', p || ' [[fault:overloaded_529:1]]')", billed=4),
     "details": Case(
         "ai_query('chat', p, details => true).attempts", "int", [1, None, 1],
         column=lambda: ai_query("chat", "p", details=True)["attempts"],
