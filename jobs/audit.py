@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command_line import Conf, exit_status, new_app
+from jobs.command_line import Conf, Limit, Set, exit_status, new_app, overrides
 from pipeline import BillFigures, PipelineError, Watcher, audit_job, load_job, open_session
 
 HELP = """Compares rows in the source, requests sent, answers received and rows landed, and says what differs.
@@ -22,13 +22,15 @@ app = new_app()
 @app.command(help=HELP)
 def main(
     conf: Conf,
+    limit: Limit = None,
+    set_: Set = None,
     bill: Annotated[
         str | None, typer.Option(help="Address of the simulator, like http://127.0.0.1:8200.", metavar="URL")
     ] = None,
 ) -> None:
     """See HELP."""
     with exit_status(refused=(PipelineError, OSError)):
-        job = load_job(conf)
+        job = load_job(conf, overrides(limit, set_))
         figures = _bill(bill) if bill is not None else None
         audit = audit_job(job, open_session(job.job.name), figures)
     verdict = [("differs", text) for text in audit.differences] or [("verdict", "the books agree")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command_line import Conf, exit_status, new_app
+from jobs.command_line import Conf, Set, exit_status, new_app
 from pipeline import PipelineError, Watcher, journal_report, load_job, prune_journals
 
 HELP = """Shows what the journal of a job holds: requests, answers, tokens, bytes and age.
@@ -31,6 +31,7 @@ def _seconds(text: str) -> float:
 @app.command(help=HELP)
 def main(
     conf: Conf,
+    set_: Set = None,
     prune: Annotated[
         str | None,
         typer.Option(
@@ -41,7 +42,7 @@ def main(
     """See HELP."""
     age_s = _seconds(prune) if prune is not None else None
     with exit_status(refused=(PipelineError,)):
-        job = load_job(conf)
+        job = load_job(conf, set_ or ())
         lines = journal_report(job, time.time()) if age_s is None else prune_journals(job, age_s, time.time())
     Watcher().pairs(lines)
 

@@ -5,9 +5,12 @@ from pyspark.sql import SparkSession
 from pipeline.errors import ConfigError
 
 _STAGE_ATTEMPTS_AT_MOST = 16
+# The SQL setting falls back to the other one.
+_SQL_IDLE, _IDLE = "spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "spark.python.worker.idleTimeoutSeconds"
 _IDLE_TIMEOUTS = (
-    ("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "spark.sql.execution.pyspark.udf.killOnIdleTimeout"),
-    ("spark.python.worker.idleTimeoutSeconds", "spark.python.worker.killOnIdleTimeout"),
+    (_SQL_IDLE, "spark.sql.execution.pyspark.udf.killOnIdleTimeout"),
+    (_IDLE, "spark.sql.execution.pyspark.udf.killOnIdleTimeout"),
+    (_IDLE, "spark.python.worker.killOnIdleTimeout"),
 )
 
 

@@ -27,7 +27,7 @@ from pipeline.rendering import MEASURED_DDL, MeasureTask, PickTask
 from pipeline.servers import served
 from pipeline.settings import longest_output
 from pipeline.sinks import open_sink
-from pipeline.spark import answered, bucketed, first_line, quoted, read_source, require_columns, slots
+from pipeline.spark import answered, bucketed, first_line, quoted, read_source, require_classic, require_columns, slots
 from pipeline.storage import Store, open_store
 from pipeline.task import BucketTask
 
@@ -91,6 +91,7 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
     What was sent is in the journal: the run that follows has its answers, and does not buy them again.
     Raises ConfigError, SourceError or SinkError as a run would.
     """
+    require_classic(spark)
     price, prompt = plans.price(job), plans.prompt_spec(job)
     sink = open_sink(plans.sink_spec(job))
     source = read_source(spark, plans.source_spec(job))

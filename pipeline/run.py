@@ -25,7 +25,7 @@ from pipeline.runs import RunBook, RunRecord, Status
 from pipeline.search import note_job
 from pipeline.servers import served
 from pipeline.sinks import RunKey, open_sink
-from pipeline.spark import read_source, require_columns
+from pipeline.spark import read_source, require_classic, require_columns
 from pipeline.storage import Store, open_store
 
 _BOOKED: dict[str, Status] = {"landed": "landed", "partial": "partial", "nothing_to_do": "abandoned"}
@@ -54,6 +54,7 @@ def run_job(
     Raises ConfigError, SourceError, SinkError or StateError before anything is sent. Afterwards nothing raises: the
     report's status is `landed`, `partial` (stopped; what was finished landed) or `failed` (nothing landed).
     """
+    require_classic(spark)
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise ConfigError(
             f"--run-id {run_id!r}: letters, digits and . _ = - only, 128 at most: it names files and folders"

@@ -22,7 +22,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.part_files import MANIFEST
 from pipeline.pieces import BUCKET_COLUMN
 
@@ -80,6 +80,15 @@ def read_source(spark: SparkSession, spec: SourceSpec) -> DataFrame:
         return frame
     except AnalysisException as exc:
         raise SourceError(f"[source] {spec}: {first_line(exc)}") from exc
+
+
+def require_classic(spark: SparkSession) -> None:
+    """Raises ConfigError over Spark Connect: a job reads what only the driver knows, and serves quota to its workers."""
+    if not hasattr(spark, "_jsparkSession"):
+        raise ConfigError(
+            "a job needs a classic Spark session: run it with python -m jobs.run or spark-submit; over Spark Connect the "
+            "functions work (ai_query and its siblings, see docs/)"
+        )
 
 
 def require_columns(frame: DataFrame, names: Sequence[str], where: str) -> None:
