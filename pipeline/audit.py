@@ -9,12 +9,12 @@ from pipeline import plans
 from pipeline.canary import canary_totals
 from pipeline.config import JobFile
 from pipeline.errors import SourceError
-from pipeline.journal import JournalTotals, journal_totals
+from pipeline.journal import JournalTotals, fingerprints, journal_spend, journal_totals
 from pipeline.landing import absolute
 from pipeline.prices import Price, money
 from pipeline.sinks import open_sink
 from pipeline.spark import measure, quoted, read_source
-from pipeline.storage import open_store
+from pipeline.storage import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,20 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
         )
     if price is not None:
         audit.figures.append(("", f"cost {plans.spend_of(totals, price)}"))
-    _table(audit, job, spark, totals, canary, price)
+    _table(audit, job, spark, totals, _bought(state), price)
     if bill is not None:
         _bill(audit, bill, totals)
     return audit
+
+
+def _bought(state: Store) -> tuple[int, int]:
+    """Input and output tokens of all journals of the state, but for the texts that tell drift."""
+    spends = [journal_spend(state, name) for name in fingerprints(state)]
+    canaries = [canary_totals(state, name) for name in fingerprints(state)]
+    return (
+        sum(each.input_tokens for each in spends) - sum(each.input_tokens for each in canaries),
+        sum(each.output_tokens for each in spends) - sum(each.output_tokens for each in canaries),
+    )
 
 
 def _journal(audit: Audit, totals: JournalTotals) -> None:
@@ -81,7 +91,7 @@ def _table(
     job: JobFile,
     spark: SparkSession,
     totals: JournalTotals,
-    canary: JournalTotals,
+    others: tuple[int, int],
     price: Price | None,
 ) -> None:
     key, prefix = job.source.key, job.sink.prefix
@@ -118,11 +128,28 @@ def _table(
             audit.differences.append(
                 f"table: {source_rows - distinct:,} source rows have not landed; run the job again"
             )
-    audit.compare("input tokens, table and journal", row["input"], totals.input_tokens - canary.input_tokens)
-    audit.compare("output tokens, table and journal", row["output"], totals.output_tokens - canary.output_tokens)
+    _tokens(audit, job, totals, (row["input"], row["output"]), others)
     bought_again = totals.rows_answered - totals.requests_answered
     if bought_again > 0:
         audit.differences.append(f"journal: {bought_again:,} rows were answered more than once")
+
+
+def _tokens(
+    audit: Audit, job: JobFile, totals: JournalTotals, landed: tuple[int, int], bought: tuple[int, int]
+) -> None:
+    """What all journals of the state bought against what the rows say.
+
+    They are equal where every answer became a row and stayed. An answer that was replaced, that was of no use or that
+    belongs to another question of the same table is in a journal only; a row whose tokens no journal has is wrong.
+    """
+    is_replaced = job.job.mode != "append" or job.source.changed
+    for what, ours, theirs in zip(("input", "output"), landed, bought, strict=True):
+        if ours > theirs or (ours != theirs and not is_replaced and not totals.failed):
+            audit.compare(f"{what} tokens, table and journals", ours, theirs)
+        elif ours != theirs:
+            audit.figures.append(
+                ("", f"{theirs - ours:,} {what} tokens were bought and are in no row: replaced, or of no use")
+            )
 
 
 def _bill(audit: Audit, bill: BillFigures, totals: JournalTotals) -> None:
