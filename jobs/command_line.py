@@ -31,9 +31,7 @@ def overrides(limit: int | None, settings: Sequence[str] | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def exit_status(
-    refused: tuple[type[Exception], ...] = REFUSED, interrupted: str = "Broken off; nothing was changed."
-) -> Iterator[None]:
+def exit_status(refused: tuple[type[Exception], ...] = REFUSED, interrupted: str = "Broken off.") -> Iterator[None]:
     """Says on standard error why a command ends: 2 refused, 1 failed, 130 interrupted."""
     try:
         yield

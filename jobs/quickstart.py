@@ -8,14 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.command_line import exit_status, new_app
 from jobs.stdlib_table import write_stdlib_table
 from pipeline import (
     ConfigError,
     JobFile,
-    PipelineError,
     Report,
-    SinkError,
-    SourceError,
     Watcher,
     landed_table,
     load_job,
@@ -53,7 +51,7 @@ KNOWN = (
 SHOWN = 5
 DOC_CHARS, SUMMARY_CHARS, LINE_CHARS = 60, 120, 110
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(help=HELP)
@@ -70,7 +68,7 @@ def main(
 ) -> None:
     """See HELP."""
     watcher = Watcher()
-    try:
+    with exit_status(interrupted="Broken off; a rerun resumes from the journal."):
         jobs = load_jobs(rows)
         if fresh:
             delete_outputs(jobs)
@@ -81,15 +79,6 @@ def main(
         reports = run_jobs(jobs, spark, watcher, rows)
         if all(report.status in ("landed", "nothing_to_do") for report in reports):
             show(jobs, reports, spark, watcher)
-    except (ConfigError, SourceError, SinkError) as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(2) from None
-    except PipelineError as exc:
-        print(exc, file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("Broken off; a rerun resumes from the journal.", file=sys.stderr)
-        raise typer.Exit(130) from None
     if watcher.is_interrupted:
         raise typer.Exit(130)
     raise typer.Exit(1 if any(report.status in ("failed", "partial") for report in reports) else 0)
@@ -223,9 +212,15 @@ def _next_commands() -> list[tuple[str, str]]:
 
 def _command(conf: Path, *options: str) -> str:
     """What to type; one option per line where it would not fit into one."""
-    words = ["python -m jobs.run " + os.path.relpath(conf), *options]
+    words = [f"{_interpreter()} -m jobs.run {os.path.relpath(conf)}", *options]
     line = " ".join(words)
     return line if len(line) <= LINE_CHARS else " \\\n    ".join(words)
+
+
+def _interpreter() -> str:
+    """This interpreter as it is typed from here; one of a virtual environment that nobody activated is not on the path."""
+    here = Path(sys.executable)
+    return os.path.relpath(here) if here.is_relative_to(Path.cwd()) else "python"
 
 
 def _begin(text: str, chars: int) -> str:

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.command_line import new_app
 from pipeline.simulator import FAULTS, Quotas, SimulatorSettings, serve
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)  # rich takes [[fault:...]] for markup
+app = new_app()  # rich takes [[fault:...]] for markup
 EPILOG = (
     "Models: local-chat (the sentence that says most of a text), local-embedding and local-embedding-normalized"
     " (256 dimensions, needs the package wordllama), canned-chat and canned-embedding (fixed, for measurements)."

@@ -65,8 +65,9 @@ def audit_job(job: JobFile, spark: SparkSession, bill: BillFigures | None = None
 
 def _bought(state: Store) -> tuple[int, int]:
     """Input and output tokens of all journals of the state, but for the texts that tell drift."""
-    spends = [journal_spend(state, name) for name in fingerprints(state)]
-    canaries = [canary_totals(state, name) for name in fingerprints(state)]
+    names = fingerprints(state)
+    spends = [journal_spend(state, name) for name in names]
+    canaries = [canary_totals(state, name) for name in names]
     return (
         sum(each.input_tokens for each in spends) - sum(each.input_tokens for each in canaries),
         sum(each.output_tokens for each in spends) - sum(each.output_tokens for each in canaries),
@@ -91,7 +92,7 @@ def _table(
     job: JobFile,
     spark: SparkSession,
     totals: JournalTotals,
-    others: tuple[int, int],
+    bought: tuple[int, int],
     price: Price | None,
 ) -> None:
     key, prefix = job.source.key, job.sink.prefix
@@ -128,7 +129,7 @@ def _table(
             audit.differences.append(
                 f"table: {source_rows - distinct:,} source rows have not landed; run the job again"
             )
-    _tokens(audit, job, totals, (row["input"], row["output"]), others)
+    _tokens(audit, job, totals, (row["input"], row["output"]), bought)
     bought_again = totals.rows_answered - totals.requests_answered
     if bought_again > 0:
         audit.differences.append(f"journal: {bought_again:,} rows were answered more than once")

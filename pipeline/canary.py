@@ -136,12 +136,10 @@ class DriftGate:
         now = self._embedded(plan)
         if isinstance(now, str):
             self.notes.append(f"the {len(TEXTS)} fixed texts that tell whether the model changed got no vectors: {now}")
-            before = self._before() if now in CONTRACT_CODES and self.action == "stop" else None
-            return (
-                None
-                if before is None
-                else f"the fixed texts, which had vectors in run {before.run_id}, got {now}; {_WAYS}"
-            )
+            before = self._before()
+            if before is None or now not in CONTRACT_CODES or self.action == "warn":
+                return None  # the rows will say why
+            return f"the fixed texts had vectors in run {before.run_id} and now end as {now}. {_WAYS}"
         self.state.write_atomic(_file(self.run_id), now.to_json())
         before = self._before()
         if before is None:

@@ -194,10 +194,10 @@ class _Worker:
         between threads.
         """
         now_s = time.monotonic()
-        piece_s = self._left_s + self._piece_s if self._rows.has_ready else now_s + LOOK_S
-        slot_s = self._held[0][0] + HOLD_PIECES * self._piece_s if self._held else now_s + LOOK_S
-        self._wake.wait(max(0.0, min(piece_s, slot_s) - now_s))
-        pause_s = min(self._turned_s + min(self._piece_s, self._latency_s / HOLD_SHARE), slot_s) - time.monotonic()
+        piece_due_s = self._left_s + self._piece_s if self._rows.has_ready else now_s + LOOK_S
+        slot_due_s = self._held[0][0] + HOLD_PIECES * self._piece_s if self._held else now_s + LOOK_S
+        self._wake.wait(max(0.0, min(piece_due_s, slot_due_s) - now_s))
+        pause_s = min(self._turned_s + min(self._piece_s, self._latency_s / HOLD_SHARE), slot_due_s) - time.monotonic()
         if pause_s > 0:
             time.sleep(pause_s)
 

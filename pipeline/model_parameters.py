@@ -35,6 +35,7 @@ _NUMBERS: Mapping[str, tuple[tuple[type, ...], float, float]] = {
     "top_logprobs": ((int,), 0, 20),
     "dimensions": ((int,), 1, inf),
 }
+_ABOVE_LEAST = ("top_p",)  # the least itself is not allowed
 _TEXTS = ("reasoning_effort", "user", "encoding_format", "instruction", "service_tier")
 _TEXT_TASKS = (Task.CHAT, Task.COMPLETION)
 _ONLY_FOR = {
@@ -78,10 +79,9 @@ def _check(name: str, value: Any) -> None:
             raise AiFunctionError(
                 f"{_CONDITION}.INVALID_PARAMETER_DATA_TYPE", f"`{name}` must be {wanted}, not {_kind(value)}."
             )
-        if not least <= value <= most or (name == "top_p" and value == 0):
-            allowed = _range(least, most) + (", above 0" if name == "top_p" else "")
+        if not least <= value <= most or (value == least and name in _ABOVE_LEAST):
             raise AiFunctionError(
-                f"{_CONDITION}.INVALID_NUMERIC_PARAMETER", f"`{name}` is {value}; allowed is {allowed}."
+                f"{_CONDITION}.INVALID_NUMERIC_PARAMETER", f"`{name}` is {value}; allowed is {_range(name)}."
             )
         if name == "n" and value != 1:
             raise AiFunctionError(
@@ -115,7 +115,10 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _range(least: float, most: float) -> str:
+def _range(name: str) -> str:
+    _, least, most = _NUMBERS[name]
+    if name in _ABOVE_LEAST:
+        return f"above {least:g} to {most:g}"
     return f"{least:g} or more" if most == inf else f"{least:g} to {most:g}"
 
 

@@ -39,6 +39,36 @@ def make_job(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> JobF
     return job_from_mapping(document, "test.toml")
 
 
+def write_conf(folder: Path, base_url: str, rows: int, *, name: str = "test", in_flight: int = 8) -> str:
+    """The job file of a chat job over `rows` numbered rows into Parquet, and its source; returns its path."""
+    source = write_source(folder, numbered(rows))
+    conf = folder / "job.toml"
+    conf.write_text(
+        f"""
+[job]
+name = "{name}"
+[source]
+format = "parquet"
+path = "{source}"
+key = ["id"]
+[request]
+task = "chat"
+prompt = "Say: {{{{ doc }}}}"
+[endpoint]
+name = "canned-chat"
+api = "openai"
+base_url = "{base_url}"
+[limits]
+in_flight = {in_flight}
+[sink]
+format = "parquet"
+path = "{folder / "results"}"
+""",
+        encoding="utf-8",
+    )
+    return str(conf)
+
+
 def embedding_sections(**parameters: Any) -> dict[str, dict[str, Any]]:
     """What turns `make_job` into an embedding job over canned vectors."""
     return {

@@ -16,7 +16,7 @@ from pipeline import ConfigError, SinkError, SourceError, run_job
 from pipeline.plans import sink_spec
 from pipeline.simulator import Simulator, SimulatorProcess, SimulatorSettings
 from pipeline.sinks import open_sink
-from tests.jobs import make_job, numbered, write_source
+from tests.jobs import make_job, numbered, write_conf, write_source
 
 pytestmark = pytest.mark.spark
 _SPARK_SUBMIT = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
@@ -119,36 +119,8 @@ def _run(arguments: list[str], folder: Path, by: Sequence[str] = (sys.executable
     )  # fmt: skip
 
 
-def _conf(folder: Path, base_url: str) -> str:
-    write_source(folder, numbered(2_000))
-    conf = folder / "job.toml"
-    conf.write_text(
-        f"""
-[job]
-name = "interrupted"
-[source]
-format = "parquet"
-path = "{folder}/source.parquet"
-key = ["id"]
-[request]
-task = "chat"
-prompt = "Say: {{{{ doc }}}}"
-[endpoint]
-name = "canned-chat"
-api = "openai"
-base_url = "{base_url}"
-[limits]
-in_flight = 8
-[sink]
-format = "parquet"
-path = "{folder}/results"
-"""
-    )
-    return str(conf)
-
-
 def test_a_job_file_with_mistakes_exits_with_2_and_one_line_each(tmp_path: Path) -> None:
-    conf = _conf(tmp_path, NOWHERE)
+    conf = write_conf(tmp_path, NOWHERE, 2_000)
     done = _run([conf, "--set", "limits.in_fligth=3", "--set", "job.mode=append2"], tmp_path)
     out, err = done.communicate(timeout=60)
     assert done.returncode == 2
@@ -161,7 +133,7 @@ def test_ctrl_c_lands_what_is_finished_and_a_rerun_by_spark_submit_buys_only_the
     spark: SparkSession, tmp_path: Path
 ) -> None:
     with SimulatorProcess(SimulatorSettings(latency_ms=100, log_requests=True)) as simulator:
-        conf = _conf(tmp_path, simulator.base_url)
+        conf = write_conf(tmp_path, simulator.base_url, 2_000)
         process = _run([conf], tmp_path)
         deadline = time.monotonic() + 120
         while simulator.bill().requests < 100:

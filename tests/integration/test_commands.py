@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from jobs import audit, journal, preview, run
 from pipeline.simulator import Handle, Simulator
-from tests.jobs import numbered, write_source
+from tests.jobs import write_conf
 
 pytestmark = pytest.mark.spark
 ROWS = 12
@@ -23,37 +23,7 @@ def simulator():
 @pytest.fixture
 def conf(tmp_path: Path, simulator: Handle) -> str:
     simulator.reset_bill()
-    source = write_source(tmp_path, numbered(ROWS))
-    path = tmp_path / "job.toml"
-    path.write_text(
-        f"""
-[job]
-name = "commands"
-
-[source]
-format = "parquet"
-path = "{source}"
-key = ["id"]
-
-[request]
-task = "chat"
-prompt = "Say: {{{{ doc }}}}"
-
-[endpoint]
-name = "canned-chat"
-api = "openai"
-base_url = "{simulator.base_url}"
-
-[limits]
-in_flight = 4
-
-[sink]
-format = "parquet"
-path = "{tmp_path / "results"}"
-""",
-        encoding="utf-8",
-    )
-    return str(path)
+    return write_conf(tmp_path, simulator.base_url, ROWS, name="commands", in_flight=4)
 
 
 def typed(app, *arguments: str) -> Result:

@@ -327,6 +327,15 @@ def test_an_outage_without_end_stops_the_job_and_costs_no_row() -> None:
     assert 310 <= took <= 320
 
 
+def test_an_endpoint_that_never_was_there_is_given_up_after_one_rows_attempts() -> None:
+    script = Outage(from_s=0.0, lasts_s=1e9)
+    outcomes, took, window = play(script, [f"t{i}" for i in range(400)], in_flight=32)
+    assert {o.error.code for o in outcomes.values() if o.error} == {ErrorCode.NOT_ATTEMPTED}
+    assert "no connection was ever made" in (window.stopped.message if window.stopped else "")
+    assert len(script.sent) <= 32 + 2 * 5
+    assert took <= 30.0
+
+
 @pytest.mark.parametrize("answer", [ConnectionBroken("cut"), DeadlineExceeded("late"), HttpResponse(500, b"")])
 def test_a_task_that_starts_during_an_outage_parks_its_rows_too(answer: HttpResponse | TransportError) -> None:
     script = Outage(from_s=0.0, answer=answer)
