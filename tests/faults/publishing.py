@@ -116,10 +116,16 @@ class _Try:
 
 
 def publishing(
-    folder: Path, seed: int, cases: Sequence[Case], next_driver: Callable[[], Mortal] | None = None
+    folder: Path,
+    seed: int,
+    cases: Sequence[Case],
+    next_driver: Callable[[], Mortal] | None = None,
+    *,
+    name: str = "driver SIGKILL in publishing",
 ) -> Result:
     """All cases, in a seeded order. Without `next_driver` each dies for good, and the next one starts anew."""
     began_s = time.monotonic()
+    folder.mkdir(exist_ok=True)
     draw = random.Random(seed)
     order = draw.sample(list(cases), len(cases))
     drivers: list[Driver] = []
@@ -151,4 +157,4 @@ def publishing(
             for started in drivers:
                 started.kill()
     total = Books(**{item.name: sum(getattr(one, item.name) for one in books) for item in fields(Books)})
-    return Result("driver SIGKILL in publishing", seed, len(cases), total, 0, time.monotonic() - began_s, complaints)
+    return Result(name, seed, len(cases), total, 0, time.monotonic() - began_s, complaints)
