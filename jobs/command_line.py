@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import ConfigError, PipelineError, SinkError, SourceError
+from pipeline import ConfigError, LeaseHeld, PipelineError, SinkError, SourceError
 
 Conf = Annotated[Path, typer.Argument(help="The job file.", metavar="CONF.toml")]
 Limit = Annotated[int | None, typer.Option(help="At most this many source rows; same as --set source.limit=N.")]
@@ -17,7 +17,7 @@ Set = Annotated[
     typer.Option("--set", help="section.key=value over the file; repeatable.", metavar="SECTION.KEY=VALUE"),
 ]
 
-REFUSED = (ConfigError, SourceError, SinkError)
+REFUSED = (ConfigError, SourceError, SinkError, LeaseHeld)
 
 
 def new_app() -> typer.Typer:

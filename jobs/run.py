@@ -1,9 +1,10 @@
 """Runs one job: `python -m jobs.run conf/job.toml`."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from jobs.command_line import Conf, Limit, Set, exit_status, new_app, overrides
 from jobs.preview import show
@@ -26,10 +27,25 @@ class RetryErrors(StrEnum):
     all = "all"
 
 
+class _Command(typer.core.TyperCommand):
+    """`--retry-errors` alone means the transient ones; Typer has no option whose value may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args[1:], ""]
+        is_alone = [
+            word == "--retry-errors" and next_word not in list(RetryErrors)
+            for word, next_word in zip(args, following, strict=True)
+        ]
+        named = [
+            f"{word}={RetryErrors.transient}" if alone else word for word, alone in zip(args, is_alone, strict=True)
+        ]
+        return super().parse_args(ctx, named)
+
+
 app = new_app()
 
 
-@app.command(help=HELP)
+@app.command(help=HELP, cls=_Command)
 def main(
     conf: Conf,
     limit: Limit = None,
@@ -45,7 +61,9 @@ def main(
     ] = False,
     retry_errors: Annotated[
         RetryErrors | None,
-        typer.Option(help="Ask only rows that landed with an error, and replace them: transient errors, or all."),
+        typer.Option(
+            help="Ask only rows that landed with an error, and replace them: transient (as without a value) or all."
+        ),
     ] = None,
 ) -> None:
     """See HELP."""

@@ -6,6 +6,7 @@ PipelineError
 ├── SinkError             results cannot be written there, or the table there has other columns
 ├── StateError            the journal or the run sequence cannot be read or written
 │   ├── JournalCorrupt    a frame does not match its checksum
+│   ├── LeaseHeld         another run of the same job is alive
 │   └── LeaseLost         another attempt of the same bucket or job took over
 ├── StatementError        a SQL statement of a person, as one sentence
 │   ├── StatementRefused  wrong at analysis: nothing was sent
@@ -43,6 +44,10 @@ class StateError(PipelineError):
 
 class JournalCorrupt(StateError):
     """A journal frame does not match its checksum; it is never served."""
+
+
+class LeaseHeld(StateError):
+    """Another run of this job is alive; this one did nothing."""
 
 
 class LeaseLost(StateError):

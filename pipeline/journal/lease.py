@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 import orjson
 
-from pipeline.errors import LeaseLost, StateError
+from pipeline.errors import LeaseHeld, LeaseLost, StateError
 from pipeline.storage import FileLock, LocalStore, Store
 
 EXPIRY_S = 30.0
@@ -152,8 +152,8 @@ class Lease:
     ) -> "Lease":
         """Takes the lease of a folder.
 
-        `refuse`: StateError that names the holder while one lives. `fence`: tells the holder to stop and waits up to
-        `wait_s` until it has let go, so that all it wrote can be seen; then StateError. LeaseLost where a third one
+        `refuse`: LeaseHeld, which names the holder while one lives. `fence`: tells the holder to stop and waits up to
+        `wait_s` until it has let go, so that all it wrote can be seen; then LeaseHeld. LeaseLost where a third one
         takes over meanwhile. `clock` gives seconds since the epoch. A remote lease is renewed by a thread of its own,
         or without `background` by calls of `tick`.
         """
@@ -301,10 +301,10 @@ def _older_holder(store: Store, folder: str, number: int) -> Holder | None:
     return Holder(**orjson.loads(data)) if data is not None else None
 
 
-def _refused(store: Store, folder: str, holder: Holder | None) -> StateError:
+def _refused(store: Store, folder: str, holder: Holder | None) -> LeaseHeld:
     who = str(holder) if holder is not None else "another process"
     frees = "at once" if isinstance(store, LocalStore) else f"within {EXPIRY_S:.0f} s"
-    return StateError(
+    return LeaseHeld(
         f"{store.root}/{folder} is in use by {who}: wait for it or end it; "
         f"once that process is gone, it is free {frees}"
     )

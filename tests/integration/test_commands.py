@@ -7,7 +7,9 @@ from pyspark.sql import SparkSession
 from typer.testing import CliRunner, Result
 
 from jobs import audit, journal, preview, run
+from pipeline.journal.lease import Lease
 from pipeline.simulator import Handle, Simulator
+from pipeline.storage import open_store
 from tests.jobs import write_conf
 
 pytestmark = pytest.mark.spark
@@ -76,3 +78,25 @@ def test_a_preview_of_a_dead_endpoint_exits_with_1(spark: SparkSession, conf: st
     done = typed(preview.app, conf, "--set", "endpoint.base_url=http://127.0.0.1:9/v1", "--set", "retry.max_attempts=1")
     assert done.exit_code == 1, done.output
     assert "cannot be reached" in done.output
+
+
+def test_a_second_run_of_a_job_is_refused_before_anything_is_sent(
+    spark: SparkSession, conf: str, tmp_path: Path, simulator: Handle
+) -> None:
+    state = tmp_path / "busy"
+    lease = Lease.acquire(open_store(str(state)), "lease", owner="nightly", mode="refuse")
+    try:
+        done = typed(run.app, conf, "--set", f"state.path={state}")
+    finally:
+        lease.release()
+    assert done.exit_code == 2, done.output
+    assert "in use by nightly" in done.output
+    assert simulator.bill().requests == 0
+
+
+def test_retry_errors_needs_no_value(spark: SparkSession, conf: str) -> None:
+    for words in ([conf, "--retry-errors"], ["--retry-errors", conf], ["--retry-errors", "all", conf]):
+        done = typed(run.app, *words)
+        assert done.exit_code == 2, done.output
+        assert "--retry-errors" in done.output
+        assert "delta" in done.output, "the sink of this job is Parquet"

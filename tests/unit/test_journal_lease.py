@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import LeaseLost, StateError
+from pipeline.errors import LeaseHeld, LeaseLost, StateError
 from pipeline.journal import Lease, current_holder
 from pipeline.journal.lease import EXPIRY_S, RENEW_S, is_alive
 from pipeline.storage import LocalStore, Store, open_store
@@ -59,7 +59,7 @@ def test_numbers_grow(store, clock):
 def test_the_second_is_refused_while_the_first_lives_and_told_who_it_is(store, clock):
     first = take(store, clock, "run nightly-7", "refuse")
     message = rf"{store.root}/job/lease is in use by run nightly-7 \(process {os.getpid()} on .*since 2027-01-15"
-    with pytest.raises(StateError, match=message):
+    with pytest.raises(LeaseHeld, match=message):
         take(store, clock, "run-2", "refuse")
     assert first.is_held()
     holder = current_holder(store, "job/lease")
