@@ -182,39 +182,41 @@ def test_every_module_has_a_floor():
     assert sum(len(names) for names in FLOORS.values()) == len(FLOOR_OF), "a module has one floor"
 
 
-@pytest.mark.parametrize("name", PIPELINE)
-def test_imports_point_down(name):
-    for target in edges(name):
-        assert target != "pipeline", "the roof is not for the floors below it"
-        assert FLOOR_OF[unit(target)] <= FLOOR_OF[unit(name)], f"{name} imports {target}, which is above it"
+def test_imports_point_down():
+    for name in PIPELINE:
+        for target in edges(name):
+            assert target != "pipeline", "the roof is not for the floors below it"
+            assert FLOOR_OF[unit(target)] <= FLOOR_OF[unit(name)], f"{name} imports {target}, which is above it"
 
 
-@pytest.mark.parametrize("name", [name for name in PIPELINE if FLOOR_OF[unit(name)] == 3])
-def test_doors_do_not_know_each_other(name):
-    others = {unit(target) for target in edges(name) if FLOOR_OF[unit(target)] == 3} - {unit(name)}
-    assert others <= {"journal": {"storage"}, "workspace_auth": {"auth"}}.get(unit(name), set())
+def test_doors_do_not_know_each_other():
+    for name in [name for name in PIPELINE if FLOOR_OF[unit(name)] == 3]:
+        others = {unit(target) for target in edges(name) if FLOOR_OF[unit(target)] == 3} - {unit(name)}
+        assert others <= {"journal": {"storage"}, "workspace_auth": {"auth"}}.get(unit(name), set()), name
 
 
-@pytest.mark.parametrize("name", [name for name in PIPELINE if unit(name) == "simulator"])
-def test_the_simulator_shares_no_mistake_with_the_client(name):
-    assert {unit(target) for target in edges(name)} <= {"simulator", "records"}
+def test_the_simulator_shares_no_mistake_with_the_client():
+    for name in [name for name in PIPELINE if unit(name) == "simulator"]:
+        assert {unit(target) for target in edges(name)} <= {"simulator", "records"}, name
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_imports_are_absolute_and_at_module_level(name):
-    for imported in IMPORTS[name]:
-        assert imported.level == 0, f"{name}: relative import of {imported.names}"
-        assert not imported.is_lazy or imported.target in OPTIONAL, f"{name}: lazy import of {imported.target}"
-        assert not imported.is_typing or name == "pipeline", f"{name}: an import for type checkers only hides a cycle"
+def test_imports_are_absolute_and_at_module_level():
+    for name in TREES:
+        for imported in IMPORTS[name]:
+            assert imported.level == 0, f"{name}: relative import of {imported.names}"
+            assert not imported.is_lazy or imported.target in OPTIONAL, f"{name}: lazy import of {imported.target}"
+            assert not imported.is_typing or name == "pipeline", (
+                f"{name}: an import for type checkers only hides a cycle"
+            )
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_outside_libraries_come_through_their_door(name):
-    for imported in IMPORTS[name]:
-        library = imported.target.split(".")[0]
-        if library in sys.stdlib_module_names or library in ("pipeline", "jobs"):
-            continue
-        assert within(name, DOORS.get(library, ())), f"{name} imports {library}; its doors are {DOORS.get(library)}"
+def test_outside_libraries_come_through_their_door():
+    for name in TREES:
+        for imported in IMPORTS[name]:
+            library = imported.target.split(".")[0]
+            if library in sys.stdlib_module_names or library in ("pipeline", "jobs"):
+                continue
+            assert within(name, DOORS.get(library, ())), f"{name} imports {library}; its doors are {DOORS.get(library)}"
 
 
 def test_every_door_is_in_use():
@@ -222,15 +224,15 @@ def test_every_door_is_in_use():
     assert set(DOORS) <= found
 
 
-@pytest.mark.parametrize("name", [name for name in PIPELINE if FLOOR_OF[unit(name)] <= 2])
-def test_lower_floors_touch_no_clock_chance_environment_network_or_file(name):
-    touched = {imported.target.split(".")[0] for imported in IMPORTS[name]} & IMPURE
-    assert {(name, library) for library in touched} <= IMPURE_ALLOWED
-    assert "urllib.request" not in {imported.target for imported in IMPORTS[name]}
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            assert called not in IMPURE_CALLS, f"{name}, line {node.lineno}: {called}()"
+def test_lower_floors_touch_no_clock_chance_environment_network_or_file():
+    for name in [name for name in PIPELINE if FLOOR_OF[unit(name)] <= 2]:
+        touched = {imported.target.split(".")[0] for imported in IMPORTS[name]} & IMPURE
+        assert {(name, library) for library in touched} <= IMPURE_ALLOWED
+        assert "urllib.request" not in {imported.target for imported in IMPORTS[name]}, name
+        for node in ast.walk(TREES[name]):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                assert called not in IMPURE_CALLS, f"{name}, line {node.lineno}: {called}()"
 
 
 def test_no_imports_in_a_circle():
@@ -241,16 +243,16 @@ def test_no_imports_in_a_circle():
     assert order.index("pipeline.records") < order.index("pipeline.engine") < order.index("pipeline.run")
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_jobs_use_public_names_only(name):
-    for imported in IMPORTS[name]:
-        if imported.target == "pipeline":
-            assert set(imported.names) <= set(pipeline.__all__)
-        elif imported.target.startswith("pipeline."):
-            assert (name, imported.target) == ("jobs.serve", "pipeline.simulator")
-            assert set(imported.names) <= set(importlib.import_module("pipeline.simulator").__all__)
-        elif imported.target.split(".")[0] == "jobs":
-            assert imported.target in TREES
+def test_jobs_use_public_names_only():
+    for name in JOBS:
+        for imported in IMPORTS[name]:
+            if imported.target == "pipeline":
+                assert set(imported.names) <= set(pipeline.__all__), name
+            elif imported.target.startswith("pipeline."):
+                assert (name, imported.target) == ("jobs.serve", "pipeline.simulator")
+                assert set(imported.names) <= set(importlib.import_module("pipeline.simulator").__all__)
+            elif imported.target.split(".")[0] == "jobs":
+                assert imported.target in TREES, name
 
 
 def test_the_public_names_are_exactly_what_type_checkers_see():
@@ -259,11 +261,11 @@ def test_the_public_names_are_exactly_what_type_checkers_see():
     assert len(set(pipeline.__all__)) == len(pipeline.__all__)
 
 
-@pytest.mark.parametrize("name", pipeline.__all__)
-def test_a_public_name_is_the_one_of_its_home(name):
-    found = getattr(pipeline, name)
-    (home,) = [i.target for i in IMPORTS["pipeline"] if name in i.names] or ["pipeline.version"]
-    assert found is getattr(importlib.import_module(home), "VERSION" if name == "__version__" else name)
+def test_a_public_name_is_the_one_of_its_home():
+    for name in pipeline.__all__:
+        found = getattr(pipeline, name)
+        (home,) = [i.target for i in IMPORTS["pipeline"] if name in i.names] or ["pipeline.version"]
+        assert found is getattr(importlib.import_module(home), "VERSION" if name == "__version__" else name), name
 
 
 def test_what_is_not_public_is_not_there():
@@ -271,24 +273,24 @@ def test_what_is_not_public_is_not_there():
         _ = pipeline.secret
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_no_module_is_named_like_the_standard_librarys(name):
-    # running a script in that folder would import it instead
-    last = name.split(".")[-1]
-    assert last == "__main__" or last not in sys.stdlib_module_names
+def test_no_module_is_named_like_the_standard_librarys():
+    for name in TREES:
+        # running a script in that folder would import it instead
+        last = name.split(".")[-1]
+        assert last == "__main__" or last not in sys.stdlib_module_names, name
 
 
-@pytest.mark.parametrize("name", [name for name, tree in TREES.items() if tree.body])
-def test_every_module_says_what_it_is(name):
-    docstring = ast.get_docstring(TREES[name])
-    assert docstring
-    assert docstring.splitlines()[0].endswith((".", ":"))
+def test_every_module_says_what_it_is():
+    for name in [name for name, tree in TREES.items() if tree.body]:
+        docstring = ast.get_docstring(TREES[name])
+        assert docstring, name
+        assert docstring.splitlines()[0].endswith((".", ":")), name
 
 
-@pytest.mark.parametrize("name", [name for name in PIPELINE if FLOOR_OF[unit(name)] != 4])
-def test_only_the_engine_and_the_worker_catch_everything(name):
-    if unit(name) == "simulator":
-        return
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception":
-            pytest.fail(f"{name}, line {node.lineno}: except Exception")
+def test_only_the_engine_and_the_worker_catch_everything():
+    for name in [name for name in PIPELINE if FLOOR_OF[unit(name)] != 4]:
+        if unit(name) == "simulator":
+            continue
+        for node in ast.walk(TREES[name]):
+            if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception":
+                pytest.fail(f"{name}, line {node.lineno}: except Exception")
