@@ -70,7 +70,8 @@ def _streamed(opened: Opened) -> DataFrame:
     if spec.format in ("parquet", "csv", "json"):
         reader = reader.schema(read_source(opened.spark, replace(spec, where=None, select=None)).schema)
     if opened.job.source.change_feed:
-        reader = reader.option("readChangeFeed", "true").option("startingVersion", "0")
+        # without a starting version the table as it is comes first: it may be older than its feed, or vacuumed
+        reader = reader.option("readChangeFeed", "true")
     frame = reader.table(spec.table) if spec.table is not None else reader.load(spec.path)
     if spec.where is not None:
         frame = frame.where(spec.where)

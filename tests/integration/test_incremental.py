@@ -158,7 +158,8 @@ def test_a_stopped_batch_is_replayed_by_the_next_run(spark: SparkSession, tmp_pa
 def test_a_change_feed_asks_what_changed(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
     source = str(tmp_path / "source_table")
     frame = spark.createDataFrame(numbered(6), "id string, doc string")
-    frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(source)
+    frame.write.format("delta").save(source)
+    spark.sql(f"ALTER TABLE delta.`{source}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")  # older than its feed
     job = make_job(
         tmp_path,
         simulator.base_url,
