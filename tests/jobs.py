@@ -7,7 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import BillFigures
 from pipeline.config import JobFile, job_from_mapping
+from pipeline.simulator import Handle
 
 
 def write_source(folder: Path, rows: list[dict[str, Any]], name: str = "source.parquet") -> str:
@@ -67,6 +69,12 @@ path = "{folder / "results"}"
         encoding="utf-8",
     )
     return str(conf)
+
+
+def figures(simulator: Handle) -> BillFigures:
+    """The simulator's own count, as the audit takes it."""
+    bill = simulator.bill()
+    return BillFigures(bill.requests, bill.answers, bill.input_tokens, bill.output_tokens)
 
 
 def embedding_sections(**parameters: Any) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from pipeline import ConfigError, audit_job, run_job
-from pipeline.audit import BillFigures
 from pipeline.config import JobFile
 from pipeline.pending import pending_rows
 from pipeline.plans import prompt_spec, sink_spec, source_spec
@@ -16,7 +15,7 @@ from pipeline.simulator import Simulator, SimulatorSettings
 from pipeline.simulator.handle import Handle
 from pipeline.sinks import open_sink
 from pipeline.spark import read_source
-from tests.jobs import make_job, numbered, write_source
+from tests.jobs import figures, make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
 
@@ -33,11 +32,6 @@ def landed(spark: SparkSession, job: JobFile) -> dict[str, object]:
     rows = frame.collect()
     assert len({row["id"] for row in rows}) == len(rows), "a key landed twice"
     return {row["id"]: row for row in rows}
-
-
-def figures(simulator: Handle) -> BillFigures:
-    bill = simulator.bill()
-    return BillFigures(bill.requests, bill.answers, bill.input_tokens, bill.output_tokens)
 
 
 def test_changed_rows_are_asked_again_and_replaced(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:

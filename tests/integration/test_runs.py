@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline import run_job
+from pipeline import audit_job, run_job
 from pipeline.config import JobFile
 from pipeline.landed import runs_spec
 from pipeline.plans import sink_spec
 from pipeline.simulator import Simulator, SimulatorSettings, canned_vector
 from pipeline.simulator.handle import Handle
 from pipeline.sinks import open_sink
-from tests.jobs import embedding_sections, make_job, numbered, write_source
+from tests.jobs import embedding_sections, figures, make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
 
@@ -252,3 +252,42 @@ def test_the_same_run_id_lands_once(spark: SparkSession, tmp_path: Path, simulat
     write_source(tmp_path, numbered(9))
     assert run_job(job, spark, run_id="nightly-7").status == "already_landed"
     assert run_job(job, spark, run_id="nightly-8").rows_landed == 4
+
+
+@pytest.mark.parametrize("kind", ["delta", "json"])
+def test_other_files_as_sources(spark: SparkSession, tmp_path: Path, simulator: Handle, kind: str) -> None:
+    path = str(tmp_path / "source")
+    spark.createDataFrame(numbered(5), "id string, doc string").write.format(kind).save(path)
+    job = make_job(tmp_path, simulator.base_url, source={"format": kind, "path": path})
+    assert run_job(job, spark).rows_landed == 5
+    assert {row["id"] for row in results(spark, job).collect()} == {row["id"] for row in numbered(5)}
+
+
+def test_a_table_of_the_catalog_into_another(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
+    spark.sql(f"CREATE DATABASE shop LOCATION '{tmp_path / 'shop'}'")
+    try:
+        spark.createDataFrame(numbered(5), "id string, doc string").write.format("delta").saveAsTable("shop.docs")
+        sections: dict[str, dict[str, Any]] = {
+            "source": {"format": "table", "path": None, "table": "shop.docs"},
+            "sink": {"format": "delta", "path": None, "table": "shop.summaries"},
+            "state": {"path": str(tmp_path / "state")},
+        }
+        job = make_job(tmp_path, simulator.base_url, **sections)
+        assert run_job(job, spark).rows_landed == 5
+        spark.sql("INSERT INTO shop.docs VALUES ('k00005', 'A new one.')")
+        assert run_job(job, spark).rows_landed == 1
+        spark.sql("UPDATE shop.docs SET doc = 'Another text.' WHERE id = 'k00002'")
+        sections["source"]["changed"] = True
+        merged = run_job(make_job(tmp_path, simulator.base_url, **sections, job={"mode": "merge"}), spark)
+        assert (merged.rows_landed, merged.requests_sent) == (1, 1)
+        del sections["source"]["changed"]
+        job = make_job(tmp_path, simulator.base_url, **sections, job={"mode": "overwrite"})
+        replaced = run_job(job, spark)
+        assert (replaced.rows_landed, replaced.requests_sent) == (6, 0)
+        table = spark.table("shop.summaries")
+        assert {row["id"]: row["doc"] for row in table.collect()}["k00002"] == "Another text."
+        assert table.count() == table.select("id").distinct().count() == 6
+        assert spark.table("shop.summaries_runs").count() == 4
+        assert audit_job(job, spark, figures(simulator)).differences == []
+    finally:
+        spark.sql("DROP DATABASE shop CASCADE")
