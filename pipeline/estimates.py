@@ -128,7 +128,8 @@ def reckon(
             for name in ("low", "middle", "high")
         )
         cost = Range(low, middle, high)
-    duration_s, binds = _duration(requests, input_tokens, output_tokens, answered, speed)
+    larger_tokens = sum(max(size, max_output_tokens or 0) for size in sizes.input_tokens) * sizes.scale
+    duration_s, binds = _duration(requests, input_tokens, output_tokens, larger_tokens, answered, speed)
     return Estimate(requests, input_tokens, output_tokens, cost, duration_s, binds)
 
 
@@ -172,7 +173,12 @@ def _requests(sizes: Sizes, pack: PackLimits) -> int:
 
 
 def _duration(
-    requests: int, input_tokens: Range, output_tokens: Range | None, answered: Answered, speed: Speed
+    requests: int,
+    input_tokens: Range,
+    output_tokens: Range | None,
+    larger_tokens: float,
+    answered: Answered,
+    speed: Speed,
 ) -> tuple[float | None, str]:
     output = output_tokens.middle if output_tokens is not None else 0.0
     amounts = {
@@ -180,6 +186,7 @@ def _duration(
         "input_tokens": input_tokens.middle,
         "output_tokens": output,
         "tokens": input_tokens.middle + output,
+        "larger_tokens": larger_tokens,
     }
     bounds = [
         (amounts[limit.meter] * limit.window_s / limit.amount, limit.name)

@@ -33,14 +33,19 @@ _RATES: tuple[tuple[str, Meter, float], ...] = (
 
 
 def rate_limits(limits: LimitsSection) -> tuple[Limit, ...]:
-    """The rates of `[limits]`: those given, over those of the preset."""
+    """The rates of `[limits]`: those given, over those of the preset; the provider's rule says how tokens count."""
     preset = PRESETS[limits.preset].amounts if limits.preset is not None else {}
     amounts = {name: getattr(limits, name) or preset.get(name) for name, _, _ in _RATES}
-    return tuple(Limit(name, meter, amount, window_s) for name, meter, window_s in _RATES if (amount := amounts[name]))
+    of_both: Meter = "larger_tokens" if reserve_output(limits) == "larger" else "tokens"
+    return tuple(
+        Limit(name, of_both if meter == "tokens" else meter, amount, window_s)
+        for name, meter, window_s in _RATES
+        if (amount := amounts[name])
+    )
 
 
 def reserve_output(limits: LimitsSection) -> ReserveOutput:
-    """The provider's rule for output that has not come yet; the strictest where nobody says."""
+    """The provider's rule for output that has not come yet; Databricks' where nobody says."""
     preset = PRESETS[limits.preset].reserve_output if limits.preset is not None else "max_tokens"
     return limits.reserve_output or preset
 

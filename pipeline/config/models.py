@@ -160,9 +160,10 @@ class LimitsSection(Section):
     input_tokens_per_minute: Rate | None = Field(default=None, description="tokens sent per minute, more than 0")
     output_tokens_per_minute: Rate | None = Field(default=None, description="tokens answered per minute, more than 0")
     tokens_per_minute: Rate | None = Field(default=None, description="tokens of both kinds per minute, more than 0")
-    reserve_output: Literal["max_tokens", "estimate", "none"] | None = Field(
+    reserve_output: Literal["max_tokens", "larger", "estimate", "none"] | None = Field(
         default=None,
-        description="what the provider takes off its output limit before the answer: max_tokens, an estimate or none",
+        description="what the provider takes off before the answer: max_tokens, of tokens_per_minute the larger of input "
+        "and max_tokens, an estimate, or none",
     )
     shared: Literal["leases", "static"] = Field(
         default="leases", description="leases: by demand, from the driver; static: an equal part for each task"

@@ -19,7 +19,7 @@ class ProviderLimits:
     """What a provider admits: amounts by the names of `[limits]`, its rule for output, and where that was read."""
 
     source: str
-    reserve_output: Literal["max_tokens", "estimate", "none"] = "max_tokens"
+    reserve_output: Literal["max_tokens", "larger", "estimate", "none"] = "max_tokens"
     amounts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -43,8 +43,9 @@ PRESETS: Mapping[Preset, ProviderLimits] = {
         "Databricks' 2025 figure for BGE, as quoted in lotus-data/lotus#138", "none", {"requests_per_second": 600}
     ),
     "openai": ProviderLimits(
-        "OpenAI, Rate limits: a call is charged the larger of max_tokens and an estimate; amounts depend on the tier",
-        "max_tokens",
+        "OpenAI, Rate limits: a call is charged the larger of max_tokens and an estimate from its characters; amounts "
+        "depend on the tier",
+        "larger",
     ),
     "anthropic": ProviderLimits(
         "Anthropic: max_tokens does not count toward output tokens per minute; amounts depend on the tier", "none"

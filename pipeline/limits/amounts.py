@@ -7,7 +7,7 @@ from typing import Literal
 # Money is counted in whole millionths.
 MICROS = 1_000_000
 
-Meter = Literal["requests", "input_tokens", "output_tokens", "tokens", "micros"]
+Meter = Literal["requests", "input_tokens", "output_tokens", "tokens", "larger_tokens", "micros"]
 
 # How far from its slot a call may start, and still no window of the limit is ever above it.
 MOST_LATENESS_S = 0.5
@@ -15,12 +15,16 @@ MOST_LATENESS_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One call, or the sum of several; `output_tokens` as reserved, `micros` in millionths of the currency."""
+    """One call, or the sum of several; `output_tokens` as reserved, `micros` in millionths of the currency.
+
+    `larger_tokens` is what a provider counts that charges the larger of input and `max_tokens`; 0 under other rules.
+    """
 
     requests: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
     micros: int = 0
+    larger_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -37,6 +41,7 @@ class Cost:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.micros + other.micros,
+            self.larger_tokens + other.larger_tokens,
         )
 
     def __sub__(self, other: "Cost") -> "Cost":
@@ -45,6 +50,7 @@ class Cost:
             self.input_tokens - other.input_tokens,
             self.output_tokens - other.output_tokens,
             self.micros - other.micros,
+            self.larger_tokens - other.larger_tokens,
         )
 
     def covers(self, other: "Cost") -> bool:
@@ -54,6 +60,7 @@ class Cost:
             and self.input_tokens >= other.input_tokens
             and self.output_tokens >= other.output_tokens
             and self.micros >= other.micros
+            and self.larger_tokens >= other.larger_tokens
         )
 
 

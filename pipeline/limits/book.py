@@ -204,4 +204,5 @@ def _expected(cost: Cost, ask: Ask) -> Cost:
         round(cost.input_tokens * ask.input_ratio),
         round(cost.output_tokens * ask.output_ratio),
         cost.micros,
+        cost.larger_tokens,
     )

@@ -1,6 +1,7 @@
 """What a worker asks the job's quota for and is granted; frozen values, and their form on the wire. Pure.
 
-Only numbers travel. Amounts are [requests, input tokens, output tokens, millionths of the currency].
+Only numbers travel. Amounts are [requests, input tokens, output tokens, millionths of the currency, the larger of both
+kinds of tokens].
 """
 
 import math
@@ -113,11 +114,11 @@ def to_grant(value: Any) -> Grant:
 
 
 def _amounts(cost: Cost) -> list[int]:
-    return [cost.requests, cost.input_tokens, cost.output_tokens, cost.micros]
+    return [cost.requests, cost.input_tokens, cost.output_tokens, cost.micros, cost.larger_tokens]
 
 
 def _cost(value: Any) -> Cost:
-    return Cost(*(_count(amount) for amount in _list(value, 4)))
+    return Cost(*(_count(amount) for amount in _list(value, 5)))
 
 
 def _list(value: Any, length: int | None = None) -> Sequence[Any]:

@@ -83,7 +83,7 @@ def test_garbage_and_oversized_frames_have_no_effect(
 def test_unsigned_replayed_and_senseless_frames_are_refused_and_logged_once(
     server: QuotaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ask = [0, [0, 8, 0, 1, [[1, 10, 10, 0]], [], 1, 1]]
+    ask = [0, [0, 8, 0, 1, [[1, 10, 10, 0, 0]], [], 1, 1]]
     link = server.link("127.0.0.1")
     nonce = os.urandom(NONCE_BYTES)
     with caplog.at_level(logging.WARNING):

@@ -81,6 +81,7 @@ def test_one_value_tells_little():
             250,
             "tokens_per_minute",
         ),
+        ((Limit("tokens_per_minute", "larger_tokens", 600, 60.0),), 600, "tokens_per_minute"),
         ((), 12.5, "in_flight = 4"),
     ],
 )

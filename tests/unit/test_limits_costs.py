@@ -1,14 +1,33 @@
 """What calls are charged before they run, by the provider's rule, and what they turn out to cost."""
 
+import math
+import random
+from collections import deque
+from itertools import islice
+
 import pytest
 
 from pipeline.config import PRESETS, LimitsSection
 from pipeline.errors import ErrorCode
 from pipeline.leasing import static_parts
-from pipeline.limits import Budget, Cost, Costing, Costs, QuotaSpec
+from pipeline.limits import (
+    Budget,
+    Cost,
+    Costing,
+    Costs,
+    LeaseHolder,
+    Limit,
+    QuotaBook,
+    QuotaSpec,
+    ReserveOutput,
+    StaticShare,
+)
 from pipeline.prices import Price
 from pipeline.records import NO_USAGE, Batch, Request, Task, Usage
 from pipeline.settings import longest_output, rate_limits, reserve_output
+from pipeline.simulator.admission import Admission, Refusal429
+from pipeline.simulator.admission import Ticket as SimulatorTicket
+from pipeline.simulator.quotas import Quotas
 
 CALL = Batch((Request("a", text="x", input_tokens=100),))
 
@@ -22,6 +41,10 @@ CALL = Batch((Request("a", text="x", input_tokens=100),))
         pytest.param(Costing("none", 50), Cost(1, 100, 0), id="charged when it is made"),
         pytest.param(Costing("max_tokens", 0), Cost(1, 100, 0), id="embeddings"),
         pytest.param(Costing("none", 50, Price(2.0, 10.0)), Cost(1, 100, 0, 700), id="money is reserved"),
+        pytest.param(Costing("larger", 50), Cost(1, 100, 50, 0, 100), id="OpenAI: the input is larger"),
+        pytest.param(Costing("larger", 400), Cost(1, 100, 400, 0, 400), id="OpenAI: max_tokens is larger"),
+        pytest.param(Costing("larger", None), Cost(1, 100, 256, 0, 100), id="OpenAI: no max_tokens, its estimate"),
+        pytest.param(Costing("larger", 0), Cost(1, 100, 0, 0, 100), id="OpenAI: embeddings"),
     ],
 )
 def test_a_call_is_charged_by_the_providers_rule(costing: Costing, expected: Cost) -> None:
@@ -51,6 +74,79 @@ def test_what_a_call_has_cost(usage: Usage, error: ErrorCode | None, expected: C
     assert costs.used(costs.of(CALL), CALL, usage, error) == expected
 
 
+@pytest.mark.parametrize(
+    ("most", "usage", "error", "expected"),
+    [
+        pytest.param(400, Usage(90, 10), None, Cost(1, 90, 10, 0, 400), id="nothing comes back"),
+        pytest.param(50, Usage(90, 10), None, Cost(1, 90, 10, 0, 90), id="but our estimate is put right"),
+        pytest.param(400, NO_USAGE, None, Cost(1, 100, 400, 0, 400), id="silent: as charged"),
+        pytest.param(400, NO_USAGE, ErrorCode.RATE_LIMITED, Cost(1), id="refused"),
+    ],
+)
+def test_of_openais_charge_nothing_comes_back(most: int, usage: Usage, error: ErrorCode | None, expected: Cost) -> None:
+    costs = Costs(Costing("larger", most))
+    assert costs.used(costs.of(CALL), CALL, usage, error) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "seed", "are_refused"),
+    # the rule that gives back what was not used believes in room that OpenAI does not have
+    [*[("larger", seed, False) for seed in range(5)], ("max_tokens", 0, True)],
+)
+def test_the_simulator_refuses_nothing_under_openais_rule_and_is_used_up(
+    rule: ReserveOutput, seed: int, are_refused: bool
+) -> None:
+    rng = random.Random(seed)
+    amount, lasts_s, most = 60_000, 240.0, 500
+    limits = rate_limits(LimitsSection(preset="openai", reserve_output=rule, tokens_per_minute=amount))
+    book, holder = QuotaBook(QuotaSpec(64, limits), 0.0), LeaseHolder(QuotaSpec(64, limits))
+    book.join(1, 0.0)
+    costs = Costs(Costing(rule, most))
+    endpoint = Admission(Quotas(tokens_per_minute=amount, reserve="larger", refused_count=True), 0.0)
+    sizes = [rng.randint(50, 900) for _ in range(2_000)]
+    calls = deque((Batch((Request("a", text="x", input_tokens=size),)), size) for size in sizes)
+    on_their_way: deque[tuple[float, Cost, Cost, float, SimulatorTicket]] = deque()
+    used = refusals = 0
+    now_s = 0.0
+    while now_s < lasts_s:
+        while on_their_way and on_their_way[0][0] <= now_s:
+            _, charged, settled, charged_s, ticket = on_their_way.popleft()
+            holder.settle(charged, settled, charged_s)
+            endpoint.settle(ticket, now_s)
+        if holder.ask_in_s(now_s, len(calls)) <= 0:
+            upcoming = [costs.of(batch) for batch, _ in islice(calls, 64)]
+            ask = holder.ask(now_s, len(on_their_way), 64, len(calls), upcoming)
+            holder.granted(ask, book.ask(1, ask, now_s), now_s)
+        batch, size = calls[0]
+        if holder.take(costs.of(batch), now_s) > 0:
+            now_s += 0.01
+            continue
+        calls.popleft()
+        admitted = endpoint.admit(size, most, now_s)
+        if isinstance(admitted, Refusal429):
+            refusals += 1
+            holder.settle(holder.charged, costs.used(holder.charged, batch, NO_USAGE, ErrorCode.RATE_LIMITED), now_s)
+            continue
+        admitted.output_tokens = 20
+        settled = costs.used(holder.charged, batch, Usage(size, 20), None)
+        on_their_way.append((now_s + 2.0, holder.charged, settled, holder.charged_s, admitted))
+        used += max(size, most)
+    assert bool(refusals) is are_refused, f"seed {seed}"
+    if not are_refused:
+        assert used >= 0.97 * amount * lasts_s / 60, f"seed {seed}"
+
+
+def test_a_budget_counts_what_was_used_whatever_the_rate_counts() -> None:
+    share = StaticShare((Limit("tokens_per_minute", "larger_tokens", 10_000, 60.0),), 8, budget=Budget(max_tokens=700))
+    costs = Costs(Costing("larger", 500))
+    charged = costs.of(CALL)
+    assert share.take(charged, 0.0) == 0.0
+    assert share.take(charged, 3.1) == math.inf, "600 of 700 tokens are reserved"
+    share.settle(charged, costs.used(charged, CALL, Usage(100, 20), None), 0.0)
+    assert share.take(charged, 3.1) == math.inf, "120 are used, 600 more would not fit"
+    assert share.spent() == "max_tokens"
+
+
 def test_rates_given_go_over_those_of_the_preset() -> None:
     section = LimitsSection(preset="databricks-pay-per-token", input_tokens_per_minute=5_000, requests_per_minute=60)
     amounts = {limit.name: (limit.meter, limit.amount, limit.window_s) for limit in rate_limits(section)}
@@ -64,6 +160,19 @@ def test_rates_given_go_over_those_of_the_preset() -> None:
     assert reserve_output(LimitsSection(preset="anthropic")) == "none"
     assert reserve_output(LimitsSection(preset="anthropic", reserve_output="estimate")) == "estimate"
     assert rate_limits(LimitsSection()) == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "meter"),
+    [
+        (LimitsSection(preset="openai", tokens_per_minute=9), "larger_tokens"),
+        (LimitsSection(reserve_output="larger", tokens_per_minute=9), "larger_tokens"),
+        (LimitsSection(preset="openai", reserve_output="none", tokens_per_minute=9), "tokens"),
+        (LimitsSection(tokens_per_minute=9), "tokens"),
+    ],
+)
+def test_the_rule_says_what_counts_as_tokens(section: LimitsSection, meter: str) -> None:
+    assert [limit.meter for limit in rate_limits(section)] == [meter]
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -73,7 +73,7 @@ def test_a_length_is_judged_before_anything_is_read(size: int) -> None:
     asyncio.run(main())
 
 
-COSTS = st.builds(Cost, *[st.integers(0, 10**9)] * 4)
+COSTS = st.builds(Cost, *[st.integers(0, 10**9)] * 5)
 CREDITS = st.builds(Credit, st.floats(0, 60).map(lambda age_s: round(age_s, 2)), COSTS, COSTS)
 COUNTS = st.integers(0, 10**6)
 RATIOS = st.integers(0, 40_000).map(lambda ratio: ratio / 10_000)
@@ -94,7 +94,7 @@ def test_a_question_arrives_as_it_was_asked(ask: Ask) -> None:
 
 
 def test_the_largest_question_fits_into_a_frame() -> None:
-    cost = Cost(1, 200_000, 100_000, 3_000_000)
+    cost = Cost(1, 200_000, 100_000, 3_000_000, 200_000)
     ask = Ask(
         9_999, 9_999, 9_999, 99_999, (cost,) * MOST_CALLS, (Credit(59.25, cost, cost),) * MOST_CREDITS, 1.2345, 0.1
     )
