@@ -355,6 +355,8 @@ class Window:
             used=used,
             others=self.in_flight - 1,
             headers=response.headers if response is not None else None,
+            wall_s=self._clock(),
+            retry_after_s=failure.retry_after_s if failure is not None else None,
         )
         if failure is not None and failure.asks_gently:
             self.gate.go_gently()

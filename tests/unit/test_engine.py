@@ -1,8 +1,9 @@
 """The window in virtual time: what is sent when, and how every row ends."""
 
 import asyncio
+import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import pytest
@@ -384,6 +385,35 @@ def test_a_fixed_share_of_rate_limits_does_not_collapse_the_window() -> None:
         _, plain_s, _ = play(Script(latency_s=0.5), texts, in_flight=32, seed=seed)
         _, took_s, _ = play(Grumpy(latency_s=0.5), texts, in_flight=32, seed=seed)
         assert took_s <= 1.5 * plain_s, f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_quota_that_is_used_up_is_not_called_on_and_on(seed: int) -> None:
+    class Metered(Script):
+        """600 calls in any minute; a refusal comes at once and says when there is room."""
+
+        async def send(self, request: HttpRequest, auth_headers: object) -> HttpResponse:
+            now_s = asyncio.get_running_loop().time()
+            while self.admitted and self.admitted[0] <= now_s - 60:
+                self.admitted.popleft()
+            if len(self.admitted) >= 600:
+                self.refused += 1
+                await asyncio.sleep(0.02)
+                return HttpResponse(429, b"", {"retry-after": str(math.ceil(self.admitted[0] + 60 - now_s))})
+            self.admitted.append(now_s)
+            return await super().send(request, auth_headers)
+
+        refused = 0
+
+        def __init__(self) -> None:
+            super().__init__(latency_s=0.5)
+            self.admitted: deque[float] = deque()
+
+    script = Metered()
+    outcomes, took, _ = play(script, [f"t{i}" for i in range(3_000)], in_flight=64, seed=seed)
+    assert {o.error for o in outcomes.values()} == {None}
+    assert took <= 1.1 * (4 * 60 + 600 / 64 * 0.5), f"seed {seed}: nearly all of the quota is used"
+    assert script.refused <= 0.2 * 3_000, f"seed {seed}"
 
 
 def test_an_endpoint_with_fewer_slots_than_we_may_use_is_kept_full() -> None:

@@ -1,13 +1,15 @@
 """Every reason to wait: concurrency, a dead endpoint, the retry budget, what headers say, permits."""
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 
 from pipeline.errors import ErrorCode
 from pipeline.limits import Budget, Cost, Gate, GateSettings, Limit, StaticShare, Ticket
 from pipeline.limits.breaker import MOST_FAILURES, Breaker
-from pipeline.limits.headers import duration_s, pause_s
+from pipeline.limits.gate import LONGEST_HOLD_S, REFUSED_IN_A_ROW
+from pipeline.limits.headers import LONGEST_PAUSE_S, duration_s, pause_s
 from pipeline.limits.retry_budget import RetryBudget
 
 CALL = Cost(1, 100, 50)
@@ -130,6 +132,15 @@ def limits(kind: str, limit: object, left: object, reset: str) -> dict[str, str]
     return {f"x-ratelimit-{what}-{kind}": value for what, value in values.items()}
 
 
+def anthropic(kind: str, limit: object, left: object, reset: str) -> dict[str, str]:
+    values = {"limit": str(limit), "remaining": str(left), "reset": reset}
+    return {f"anthropic-ratelimit-{kind}-{what}": value for what, value in values.items()}
+
+
+NOW_S = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC).timestamp()
+IN_A_MINUTE = "2026-11-21T12:01:00Z"
+
+
 @pytest.mark.parametrize(
     ("headers", "sharers", "expected"),
     [
@@ -140,10 +151,24 @@ def limits(kind: str, limit: object, left: object, reset: str) -> dict[str, str]
         pytest.param(limits("tokens", 6_000, 50, "59.5s"), 1, 1.0, id="tokens of this call"),
         pytest.param(limits("requests", -1, -1, "0"), 1, 0.0, id="Azure's unknown"),
         pytest.param(limits("requests", "many", 0, "1s"), 1, 0.0, id="no number"),
+        pytest.param(limits("requests", 10, 0, "9000h"), 1, LONGEST_PAUSE_S, id="nobody waits for ever"),
+        pytest.param(anthropic("requests", 60, 59, IN_A_MINUTE), 1, 0.0, id="Anthropic: enough"),
+        pytest.param(anthropic("requests", 60, 0, IN_A_MINUTE), 1, 1.0, id="Anthropic: one request"),
+        pytest.param(anthropic("tokens", 9_000, 0, IN_A_MINUTE), 1, 1.0, id="Anthropic: tokens of both kinds"),
+        pytest.param(anthropic("input-tokens", 6_000, 0, IN_A_MINUTE), 1, 1.0, id="Anthropic: input"),
+        pytest.param(anthropic("output-tokens", 3_000, 0, IN_A_MINUTE), 2, 2.0, id="Anthropic: output, two workers"),
+        pytest.param(
+            anthropic("requests", 60, 0, IN_A_MINUTE) | anthropic("input-tokens", 2_000, 0, IN_A_MINUTE),
+            *(1, 3.0),
+            id="Anthropic: the longest",
+        ),
+        pytest.param(anthropic("requests", 60, 0, "2026-11-21T13:01:00+01:00"), 1, 1.0, id="another time zone"),
+        pytest.param(anthropic("requests", 60, 0, "2026-11-21T11:59:00Z"), 1, 0.0, id="a moment that has passed"),
+        pytest.param(anthropic("requests", 60, 0, "tomorrow"), 1, 0.0, id="no moment"),
     ],
 )
 def test_what_the_provider_has_left_is_respected(headers: dict[str, str], sharers: int, expected: float) -> None:
-    assert pause_s(headers, 150, sharers) == pytest.approx(expected)
+    assert pause_s(headers, CALL, sharers, NOW_S) == pytest.approx(expected)
 
 
 def test_headers_pause_the_whole_window() -> None:
@@ -151,6 +176,48 @@ def test_headers_pause_the_whole_window() -> None:
     gate.ended(let(gate, 0.0), None, 1.0, headers=limits("requests", 60, 0, "60s"))
     assert gate.admit(CALL, 0, 1.0) == pytest.approx(1.0)
     let(gate, 2.01)
+
+
+def test_a_moment_in_a_header_is_compared_with_the_wall_clock() -> None:
+    gate = Gate(GateSettings(in_flight=8))
+    gate.ended(let(gate, 0.0), None, 1.0, headers=anthropic("requests", 60, 0, IN_A_MINUTE), wall_s=NOW_S)
+    assert gate.admit(CALL, 0, 1.0) == pytest.approx(1.0)
+
+
+def refuse(gate: Gate, now_s: float, times: int, retry_after_s: float | None) -> None:
+    for _ in range(times):
+        ticket = Ticket(-1, now_s)  # of an older epoch: AIMD is not asked here
+        gate.ended(ticket, ErrorCode.RATE_LIMITED, now_s, others=5, retry_after_s=retry_after_s)
+
+
+def test_a_quota_that_is_used_up_holds_every_call_back() -> None:
+    gate = Gate(GateSettings(in_flight=64))
+    refuse(gate, 1.0, REFUSED_IN_A_ROW - 1, 30.0)
+    let(gate, 1.0)
+    refuse(gate, 1.0, 1, 30.0)
+    assert gate.admit(CALL, 0, 2.0) == pytest.approx(29.0)
+    refuse(gate, 2.0, 1, 5.0)
+    assert gate.admit(CALL, 0, 2.0) == pytest.approx(5.0), "somebody may come sooner"
+    refuse(gate, 2.0, 1, 30.0)
+    assert gate.admit(CALL, 0, 2.0) == pytest.approx(5.0)
+    let(gate, 7.01)
+    refuse(gate, 8.0, 1, 3_600.0)
+    assert gate.admit(CALL, 0, 8.0) == LONGEST_HOLD_S
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 0.0])
+def test_rate_limits_that_name_no_wait_hold_nothing_back(retry_after_s: float | None) -> None:
+    gate = Gate(GateSettings(in_flight=64))
+    refuse(gate, 1.0, 3 * REFUSED_IN_A_ROW, retry_after_s)
+    let(gate, 1.0)
+
+
+def test_rate_limits_among_answers_hold_nothing_back() -> None:
+    gate = Gate(GateSettings(in_flight=64))
+    for _ in range(50):
+        refuse(gate, 1.0, REFUSED_IN_A_ROW - 1, 30.0)
+        gate.ended(Ticket(-1, 1.0), None, 1.0, others=5)
+        let(gate, 1.0)
 
 
 def test_a_static_share_is_paced_and_never_above_its_part() -> None:
