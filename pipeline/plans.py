@@ -15,7 +15,7 @@ from pipeline.engine import WindowSettings
 from pipeline.errors import ConfigError, ErrorCode
 from pipeline.estimates import Speed
 from pipeline.journal import JournalTotals, Lease
-from pipeline.limits import FIRST_GUESS, MICROS, NOTHING, Budget, Cost, Costing, QuotaSpec
+from pipeline.limits import FIRST_EMBEDDING_GUESS, FIRST_GUESS, MICROS, NOTHING, Budget, Cost, Costing, QuotaSpec
 from pipeline.prices import Expense, Price, price_of
 from pipeline.prompts import PromptSpec
 from pipeline.quota import QuotaLink
@@ -37,6 +37,8 @@ from pipeline.worker_plan import Plan
 
 # Where nobody configured `in_flight`, AIMD looks for the endpoint's capacity up to here.
 MOST_TRIED = 1024
+# No worker begins with fewer: growth is judged by goodput, and that of one call says little.
+FEWEST_FIRST = 4
 
 
 def source_spec(job: JobFile) -> SourceSpec:
@@ -104,6 +106,13 @@ def most_in_flight(job: JobFile) -> int:
     return MOST_TRIED if job.request.task is Task.CHAT else job.limits.in_flight
 
 
+def first_in_flight(job: JobFile) -> int | None:
+    """Calls at once of the whole job to begin with, where nobody configured `in_flight`; None where somebody did."""
+    if "in_flight" in job.limits.model_fields_set:
+        return None
+    return FIRST_EMBEDDING_GUESS if job.request.task is Task.EMBEDDING else FIRST_GUESS
+
+
 def has_budget(job: JobFile) -> bool:
     """Whether anything caps what the job may spend."""
     budget = job.budget
@@ -139,7 +148,7 @@ def quota_spec(job: JobFile, workers: int, totals: JournalTotals | None) -> Quot
 def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link: QuotaLink | None = None) -> Plan:
     """What travels. Limits are the job's: a worker leases its part over `link`, else it has an equal share."""
     share = quota.in_flight if link is not None else max(1, quota.in_flight // quota.workers)
-    is_configured = "in_flight" in job.limits.model_fields_set or job.request.task is Task.EMBEDDING
+    first = first_in_flight(job)
     endpoint = job.endpoint
     return Plan(
         prompt=prompt_spec(job),
@@ -155,7 +164,7 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
             in_flight=share,
             pack=embedding_plans.pack_limits(job),
             retry=retry_settings(job.retry),
-            first_guess=None if is_configured else max(4, FIRST_GUESS // quota.workers),
+            first_guess=None if first is None else max(FEWEST_FIRST, first // quota.workers),
             quota=quota,
             costing=costing(job, price(job)),
             run_id=run_id,

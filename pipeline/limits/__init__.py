@@ -1,6 +1,6 @@
 """How much may be sent: the arithmetic of quotas, budgets, concurrency, retries and outages. Pure."""
 
-from pipeline.limits.aimd import FIRST_GUESS
+from pipeline.limits.aimd import FIRST_EMBEDDING_GUESS, FIRST_GUESS
 from pipeline.limits.amounts import MICROS, NOTHING, Budget, Cost, Limit, Meter, total
 from pipeline.limits.book import HORIZON_S, REFRESH_S, QuotaBook, QuotaSpec
 from pipeline.limits.costs import Costing, Costs, ReserveOutput
@@ -11,6 +11,7 @@ from pipeline.limits.permits import Permits, StaticShare
 from pipeline.limits.view import LimitUse, QuotaView, added_views
 
 __all__ = [
+    "FIRST_EMBEDDING_GUESS",
     "FIRST_GUESS",
     "HORIZON_S",
     "MICROS",

@@ -24,8 +24,10 @@ WORTH_IT = 1.15
 HOLD_S = 20.0
 # Epochs without drops between two steps up, at most: each step too far costs refusals.
 MOST_PATIENCE = 8
-# A limit that nobody configured starts here.
+# A limit that nobody configured starts here. An embedding call carries a hundred texts and more: 16 of them are two
+# thousand rows on their way, as many as small servers take, and doubling finds the others within seconds.
 FIRST_GUESS = 32
+FIRST_EMBEDDING_GUESS = 16
 
 
 class Signal(Enum):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.limits.aimd import Aimd, Signal
+from pipeline.limits.aimd import FIRST_EMBEDDING_GUESS, Aimd, Signal
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ def serve(
 @pytest.mark.parametrize("slots", [3, 20, 50, 300])
 def test_it_finds_the_capacity_of_an_endpoint_without_a_configured_limit(slots: int, seed: int) -> None:
     served = serve(Aimd(1024, start=32), slots=slots, seed=seed)
+    assert served.goodput >= 0.9 * slots
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slots", [3, 12, 60, 256])
+def test_a_cautious_first_guess_finds_it_too(slots: int, seed: int) -> None:
+    served = serve(Aimd(256, start=FIRST_EMBEDDING_GUESS), slots=slots, seed=seed)
     assert served.goodput >= 0.9 * slots
 
 
