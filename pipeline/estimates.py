@@ -13,6 +13,9 @@ from pipeline.prices import Price, money
 _ERRORS = 1.96
 # Calls that one core of an ordinary machine builds, sends, reads and journals (tests.benchmarks.overhead).
 CALLS_PER_CORE_S = 1_400.0
+# Rows that one core renders, reads back and writes where many share a call: a worker's figure for vectors of 1,024 floats
+# as JSON, the slower of the two encodings (tests.benchmarks.embeddings; base64 is nearly twice as fast).
+ROWS_PER_CORE_S = 12_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,22 @@ class Speed:
     """What bounds a job: its limits, the calls at once, and the cores of its workers."""
 
     limits: tuple[Limit, ...]
-    in_flight: int
+    in_flight: int  # as configured, else where the run begins
     cores: int
+    most_tried: int | None = None  # where nobody configured `in_flight`: the run looks for more up to here
+
+    def at_once(self, *, is_limited: bool) -> tuple[int, str]:
+        """Calls at once to reckon with, and in words.
+
+        Where nobody configured them the run grows until a limit binds; where there is none either, nothing but the
+        beginning is known.
+        """
+        if self.most_tried is None:
+            return self.in_flight, f"in_flight = {self.in_flight}"
+        if is_limited:
+            return self.most_tried, f"{self.most_tried:,} calls at once, the most that is tried; in_flight is not set"
+        tries = f"in_flight is not set, the run tries up to {self.most_tried:,}"
+        return self.in_flight, f"{self.in_flight} calls at once to begin with; {tries}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +146,9 @@ def reckon(
         )
         cost = Range(low, middle, high)
     larger_tokens = sum(max(size, max_output_tokens or 0) for size in sizes.input_tokens) * sizes.scale
-    duration_s, binds = _duration(requests, input_tokens, output_tokens, larger_tokens, answered, speed)
+    duration_s, binds = _duration(
+        sizes.questions, requests, input_tokens, output_tokens, larger_tokens, answered, speed
+    )
     return Estimate(requests, input_tokens, output_tokens, cost, duration_s, binds)
 
 
@@ -173,6 +192,7 @@ def _requests(sizes: Sizes, pack: PackLimits) -> int:
 
 
 def _duration(
+    questions: int,
     requests: int,
     input_tokens: Range,
     output_tokens: Range | None,
@@ -194,9 +214,10 @@ def _duration(
         if limit.meter in amounts
     ]
     if answered.latency_s:
-        at_once = min(speed.in_flight, requests) or 1
-        bounds.append((requests * mean(answered.latency_s) / at_once, f"in_flight = {speed.in_flight}"))
-        bounds.append((requests / (CALLS_PER_CORE_S * speed.cores), f"{speed.cores} cores of the workers"))
+        at_once, words = speed.at_once(is_limited=bool(bounds))
+        bounds.append((requests * mean(answered.latency_s) / (min(at_once, requests) or 1), words))
+        busy_s = max(requests / CALLS_PER_CORE_S, questions / ROWS_PER_CORE_S) / speed.cores
+        bounds.append((busy_s, f"{speed.cores} cores of the workers"))
     if not bounds:
         return None, ""
     longest_s, binds = max(bounds)

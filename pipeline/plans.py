@@ -185,7 +185,9 @@ def worker_plan(job: JobFile, base_url: str, run_id: str, quota: QuotaSpec, link
 
 def speed(job: JobFile, cores: int) -> Speed:
     """What bounds the job's pace."""
-    return Speed(rate_limits(job.limits), most_in_flight(job), cores)
+    first, most = first_in_flight(job), most_in_flight(job)
+    limits = rate_limits(job.limits)
+    return Speed(limits, most, cores) if first is None else Speed(limits, min(first, most), cores, most)
 
 
 def price(job: JobFile) -> Price | None:

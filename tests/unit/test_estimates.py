@@ -5,7 +5,7 @@ import random
 import pytest
 
 from pipeline.batching import PackLimits
-from pipeline.estimates import CALLS_PER_CORE_S, Answered, Range, Sizes, Speed, clock, reckon, spread
+from pipeline.estimates import CALLS_PER_CORE_S, ROWS_PER_CORE_S, Answered, Range, Sizes, Speed, clock, reckon, spread
 from pipeline.limits import Limit
 from pipeline.prices import Price
 
@@ -97,6 +97,37 @@ def test_a_fast_endpoint_leaves_the_cores_to_bind():
     estimate = reckon(sizes, Answered((5,), (0.001,)), None, Speed((), 512, 2), CHAT, 60)
     assert estimate.duration_s == pytest.approx(100_000 / (2 * CALLS_PER_CORE_S))
     assert "2 cores" in estimate.binds
+
+
+@pytest.mark.parametrize(
+    ("texts_per_call", "seconds"),
+    [
+        pytest.param(128, 240_000 / (2 * ROWS_PER_CORE_S), id="rows bind where many share a call"),
+        pytest.param(4, 240_000 / 4 / (2 * CALLS_PER_CORE_S), id="calls bind where few do"),
+    ],
+)
+def test_vectors_cost_cores_by_the_row(texts_per_call, seconds):
+    sizes = Sizes(240_000, 20_000, 0, (20,) * 20_000)
+    speed, pack = Speed((), 512, 2), PackLimits(texts_per_call)
+    estimate = reckon(sizes, Answered((0,), (0.001,)), None, speed, pack, 0)
+    assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds), "2 cores of the workers")
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds", "binds"),
+    [
+        ((), 1_024, "32 calls at once to begin with; in_flight is not set, the run tries up to 1,024"),
+        ((Limit("requests_per_second", "requests", 128, 1.0),), 256, "requests_per_second"),
+        (
+            (Limit("requests_per_second", "requests", 4_096, 1.0),),
+            *(32, "1,024 calls at once, the most that is tried; in_flight is not set"),
+        ),
+    ],
+)
+def test_calls_at_once_that_nobody_configured_grow_until_a_limit_binds(limits, seconds, binds):
+    sizes = Sizes(32_768, 32_768, 0, (20,) * 32_768)
+    estimate = reckon(sizes, Answered((5,), (1.0,)), None, Speed(limits, 32, 2, most_tried=1_024), CHAT, 60)
+    assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds), binds)
 
 
 def test_what_spark_takes_to_start_comes_on_top():

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import plans
 from pipeline.config import JobFile, job_from_mapping
+from pipeline.estimates import Speed
 
 REQUESTS = {
     "chat": {"task": "chat", "prompt": "{{ doc }}"},
@@ -41,6 +42,18 @@ def test_how_many_calls_at_once_a_job_begins_with_and_tries(
 ) -> None:
     assert plans.first_in_flight(job(task, **limits)) == first
     assert plans.most_in_flight(job(task, **limits)) == most
+
+
+@pytest.mark.parametrize(
+    ("task", "limits", "expected"),
+    [
+        ("chat", {}, Speed((), 32, 2, 1_024)),
+        ("embedding", {}, Speed((), 16, 2, 256)),
+        ("embedding", {"in_flight": 5}, Speed((), 5, 2)),
+    ],
+)
+def test_a_preview_reckons_with_what_the_run_begins_with(task: str, limits: dict[str, int], expected: Speed) -> None:
+    assert plans.speed(job(task, **limits), 2) == expected
 
 
 @pytest.mark.parametrize(
