@@ -103,14 +103,16 @@ def preview_job(job: JobFile, spark: SparkSession, *, rows: int = 20, calls: int
 
     measured = _part(pending.frame, pending.rows)
     calibration = load_calibration(state, endpoint_key(job))
-    sizes, picked = _measure(measured, prompt, MeasureTask(prompt, calibration), pending.rows, rows)
+    sizes, picked = _measure(measured, prompt, MeasureTask(prompt, calibration, job.endpoint.name), pending.rows, rows)
     sample = _rows(measured, PickTask(prompt, frozenset(picked)), picked, prompt)
     sent = _Sent()
     if calls and sample:
         sent = _send(job, spark, state, measured, picked[:calls], pending.rows)
         if sent.reported:  # sizes as the endpoint counts them
             calibration = load_calibration(state, endpoint_key(job))
-            sizes, _ = _measure(measured, prompt, MeasureTask(prompt, calibration), pending.rows, rows)
+            sizes, _ = _measure(
+                measured, prompt, MeasureTask(prompt, calibration, job.endpoint.name), pending.rows, rows
+            )
     estimate = reckon(
         sizes,
         sent.answered,

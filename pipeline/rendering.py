@@ -10,6 +10,7 @@ from pipeline.errors import ErrorCode
 from pipeline.prompts import PromptSpec, Renderer, prompt_columns
 from pipeline.records import Request, RowError
 from pipeline.tokens import Calibration, Estimator
+from pipeline.vocabularies import vocabulary_of
 
 MEASURED_DDL = "request_id string, input_tokens bigint"
 
@@ -40,10 +41,11 @@ class MeasureTask:
 
     prompt: PromptSpec
     calibration: Calibration
+    model: str = ""  # whose tokenizer counts, where it is at hand
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """One row per row, with the columns of `MEASURED_DDL`."""
-        render = BatchRenderer(self.prompt, Estimator(self.calibration))
+        render = BatchRenderer(self.prompt, Estimator(self.calibration, vocabulary_of(self.model)))
         for batch in batches:
             known = [None if isinstance(one, RowError) else one for one in render(batch)]
             yield pa.RecordBatch.from_arrays(

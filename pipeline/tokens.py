@@ -5,7 +5,7 @@ A text is measured in units (a quarter of its UTF-8 bytes), and a line per scrip
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 # Four bytes of UTF-8 per token is OpenAI's rule of thumb for English; other scripts have more bytes per character
@@ -15,6 +15,13 @@ BYTES_PER_TOKEN = 4.0
 # Sums per script, in the order of `_Line`: what a calibration is where it is stored or sent.
 Calibration = Mapping[str, tuple[float, ...]]
 NO_CALIBRATION: Calibration = {}
+
+# A model's own tokenizer, where it is at hand.
+TokenCount = Callable[[str | bytes], int]
+# So many texts per script are counted with it: enough for the line, and a count takes as long as rendering 50 rows.
+COUNTED = 200
+# After so many answers the endpoint's own counts are as good, and they are of what it really counts.
+ENOUGH_ANSWERS = 200
 
 # Scripts whose texts cost alike, by code point: tokenizers know Latin best and cut the others finer.
 _LATIN = "latin"
@@ -106,6 +113,9 @@ class _Line(NamedTuple):
         share = MOST_ANSWERS / self.answers
         return self if share >= 1 else _Line(*[share * value for value in self])
 
+    def with_line(self, other: "_Line") -> "_Line":
+        return _Line(*map(sum, zip(self, other, strict=True)))
+
     def fitted(self) -> tuple[float, float]:
         """Base and slope, neither below 0."""
         spread = self.inverse * self.units - self.answers**2  # 0 where all texts are of one size
@@ -118,9 +128,14 @@ class _Line(NamedTuple):
 
 
 class Estimator:
-    """Estimates tokens of texts, and learns from reports. Starts from a calibration, and hands on what it added."""
+    """Estimates tokens of texts, and learns from reports. Starts from a calibration, and hands on what it added.
 
-    def __init__(self, calibration: Calibration = NO_CALIBRATION) -> None:
+    `count` teaches it before answers do; what is only counted is not handed on.
+    """
+
+    def __init__(self, calibration: Calibration = NO_CALIBRATION, count: TokenCount | None = None) -> None:
+        self._count = count
+        self._counted: dict[str, _Line] = {}
         self._lines = {script: _Line(*sums) for script, sums in calibration.items()}
         self._added: dict[str, _Line] = {}
         self._fits: dict[str, tuple[float, float]] = {}
@@ -128,6 +143,11 @@ class Estimator:
     def estimate(self, text: str | bytes) -> int:
         """Tokens, at least 1, of a text or of the JSON that a message list is sent as."""
         script = script_of(text)
+        if self._count is not None and self._is_worth_counting(script) and (units := units_of(text)):
+            tokens = max(1, self._count(text))
+            self._counted[script] = self._counted.get(script, _Line()).plus(units, tokens)
+            self._fits.pop(script, None)
+            return tokens
         base, slope = self._fits.get(script) or self._fit(script)
         return max(1, round(base + slope * units_of(text)))
 
@@ -151,8 +171,14 @@ class Estimator:
         """How many reports stand behind the estimates."""
         return sum(line.answers for line in self._lines.values())
 
+    def _is_worth_counting(self, script: str) -> bool:
+        counted, reported = self._counted.get(script, _Line()), self._lines.get(script, _Line())
+        return counted.answers < COUNTED and reported.answers < ENOUGH_ANSWERS
+
     def _fit(self, script: str) -> tuple[float, float]:
         line = self._lines.get(script, _Line())
+        if line.answers < ENOUGH_ANSWERS:
+            line = line.with_line(self._counted.get(script, _Line()))
         for units, weight in _PRIOR:
             line = line.plus(units, units, weight)
         self._fits[script] = fit = line.fitted()
@@ -162,7 +188,7 @@ class Estimator:
 def merged(first: Calibration, second: Calibration) -> Calibration:
     """Both together."""
     sums = {
-        script: _Line(*map(sum, zip(first.get(script, _Line()), second.get(script, _Line()), strict=True))).faded()
+        script: _Line(*first.get(script, ())).with_line(_Line(*second.get(script, ()))).faded()
         for script in {*first, *second}
     }
     return {script: tuple(line) for script, line in sorted(sums.items())}

@@ -33,6 +33,7 @@ from pipeline.tokens import Estimator
 from pipeline.transports import Transport
 from pipeline.vector_types import SCALED, from_column
 from pipeline.vectors import CONTRACT_CODES, EmbeddingContract, VectorSum
+from pipeline.vocabularies import vocabulary_of
 from pipeline.worker_plan import Plan
 
 # Rows rendered before the loop thread is served again: about 10 ms of work.
@@ -116,7 +117,8 @@ class _Partition:
         self._control = control
         self._loop = loop
         self._clock = clock
-        self._estimator = Estimator(plan.calibration)
+        counts_tokens = plan.window.quota.counts_tokens  # a vocabulary takes half a second to load
+        self._estimator = Estimator(plan.calibration, vocabulary_of(plan.endpoint.name) if counts_tokens else None)
         self._taught_by: dict[str, Request] = {}  # on their way, by request id
         self._submitted = 0
         self._render = BatchRenderer(plan.prompt, self._estimator)

@@ -24,7 +24,7 @@ FLOORS: dict[int, set[str]] = {
         *("prompts", "references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},
-    3: {"auth", "journal", "quota", "storage", "transports", "workspace_auth"},
+    3: {"auth", "journal", "quota", "storage", "transports", "vocabularies", "workspace_auth"},
     4: {
         "json_functions",
         *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
@@ -77,12 +77,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "referencing": ("pipeline.json_schemas",),
     "rich": ("pipeline.watch",),
     "tenacity": ("pipeline.retry",),
+    "tiktoken": ("pipeline.vocabularies",),
     "typer": ("jobs",),
     "uvloop": ("pipeline.loop", "pipeline.simulator"),
     "wordllama": ("pipeline.simulator", "pipeline.transports.local"),
 }
 # Imported where they are used, since they may be missing.
-OPTIONAL = {"databricks.sdk.core", "pybase64", "uvloop", "wordllama"}
+OPTIONAL = {"databricks.sdk.core", "pybase64", "tiktoken", "uvloop", "wordllama"}
 
 IMPURE = {
     *("asyncio", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets"),

@@ -38,6 +38,12 @@ class QuotaSpec:
         return bool(self.limits or self.budget.caps)
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether estimates of tokens decide when a call may start."""
+        meters = [limit.meter for limit in self.limits] + [meter for _, meter, _ in self.budget.caps]
+        return any(meter != "requests" for meter in meters)
+
+    @property
     def lateness_s(self) -> float:
         """How long after its place a call may start."""
         return min((limit.lateness_s for limit in self.limits), default=HORIZON_S)
