@@ -17,7 +17,7 @@ EPILOG = (
     " Quotas, as providers enforce them: requests_per_second, requests_per_minute, requests_per_hour,"
     " input_tokens_per_minute, output_tokens_per_minute, tokens_per_minute; reserve=max_tokens|larger|none;"
     " enforce=window|bucket|both; burst_s; slice_s; default_reserve_tokens; refused_count=true;"
-    " headers=none|retry_after|openai|azure; databricks_body=documented|seen."
+    " headers=none|retry_after|openai|azure|anthropic; databricks_body=documented|seen."
 )
 
 

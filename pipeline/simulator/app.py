@@ -1,6 +1,7 @@
 """One request from arrival to bill: route, authenticate, read, admit, maybe fail, answer, wait, charge."""
 
 import asyncio
+import time
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -83,7 +84,9 @@ class App:
             self.ledger.log(self.ledger.received, call.texts)
         admitted = self.admission.admit(call.input_tokens, max_output_tokens(call), now_s())
         if isinstance(admitted, Refusal429):
-            raise Refused(refused(call.api, admitted, self.settings.quotas, self.admission.limits, now_s()))
+            raise Refused(
+                refused(call.api, admitted, self.settings.quotas, self.admission.limits, now_s(), time.time())
+            )
         admission = self.admission  # another one may be in force when this call ends
         try:
             return await self._serve(request, call, tally, admitted)
@@ -119,7 +122,7 @@ class App:
                 self.ledger.log(self.ledger.bought, call.texts)
         if isinstance(fault, Break):
             return await fault.send(request, made.body, self.settings), fault.result
-        headers = (JSON, *rate_headers(self.settings.quotas, self.admission.limits, now_s()))
+        headers = (JSON, *rate_headers(self.settings.quotas, self.admission.limits, now_s(), time.time()))
         if isinstance(fault, Spoil):
             reply = Reply(200, fault.change(made.body), headers)
             return WholeResponse(reply), "answer" if fault.is_usable else "useless"

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 Reserve = Literal["max_tokens", "larger", "none"]
 Enforce = Literal["window", "bucket", "both"]
-RateHeaders = Literal["none", "retry_after", "openai", "azure"]
+RateHeaders = Literal["none", "retry_after", "openai", "azure", "anthropic"]
 DatabricksBody = Literal["documented", "seen"]
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +49,7 @@ class Quotas:
     burst_s: float = 60.0  # a full bucket holds this many seconds of the quota
     slice_s: float | None = None  # minute limits also hold in proportion over each slice: 60 a minute are 1 a second
     refused_count: bool = False  # refused calls use up the request limits too (OpenAI)
-    headers: RateHeaders = "retry_after"  # on refusals; `openai` and `azure` on answers too
+    headers: RateHeaders = "retry_after"  # on refusals; those of a provider on answers too
     databricks_body: DatabricksBody = "documented"  # which of the two 429 bodies Databricks' routes send
 
     def __post_init__(self) -> None:

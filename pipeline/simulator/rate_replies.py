@@ -1,5 +1,7 @@
 """How a quota speaks: the 429 bodies of each provider, and the headers that show what is left. Pure."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from math import ceil, isinf
 
 import orjson
@@ -21,9 +23,21 @@ _SHORT = {  # limit -> OpenAI's words for it
 }
 
 
-def refused(api: Api, refusal: Refusal429, quotas: Quotas, limits: list[Limit], now_s: float) -> Reply:
+# What each header counts together; Anthropic tells the two kinds of tokens apart.
+_COUNTED: Mapping[str, tuple[Kind, ...]] = {"requests": ("requests",), "tokens": ("tokens", "input", "output")}
+_COUNTED_APART: Mapping[str, tuple[Kind, ...]] = {
+    "requests": ("requests",),
+    "tokens": ("tokens",),
+    "input-tokens": ("input",),
+    "output-tokens": ("output",),
+}
+
+
+def refused(
+    api: Api, refusal: Refusal429, quotas: Quotas, limits: list[Limit], now_s: float, wall_s: float = 0.0
+) -> Reply:
     """The 429 of a call that did not fit, in the caller's shape (wire_formats 3.1)."""
-    headers = rate_headers(quotas, limits, now_s)
+    headers = rate_headers(quotas, limits, now_s, wall_s)
     if quotas.headers != "none" and not isinf(refusal.wait_s):
         # whole seconds, at least one: "0" would invite a hot loop
         headers = (*headers, ("Retry-After", str(max(1, ceil(refusal.wait_s)))))
@@ -67,27 +81,36 @@ def _databricks(refusal: Refusal429, quotas: Quotas, headers: Headers, now_s: fl
     return Reply(429, orjson.dumps({"error": described}), (JSON, *headers))
 
 
-def rate_headers(quotas: Quotas, limits: list[Limit], now_s: float) -> Headers:
-    """`x-ratelimit-*` of the requests and tokens limit that has least left; none unless OpenAI or Azure is played.
+def rate_headers(quotas: Quotas, limits: list[Limit], now_s: float, wall_s: float = 0.0) -> Headers:
+    """What is left, of each kind by the limit that has least; none unless OpenAI, Azure or Anthropic is played.
 
-    `reset` is the time until the limit is entirely free again, not the wait of the next call (wire_formats 3.4).
+    `reset` is the time until the limit is entirely free again, not the wait of the next call (wire_formats 3.4);
+    Anthropic's is that moment, and `wall_s` the present one, in seconds since the epoch.
     """
-    if quotas.headers not in ("openai", "azure"):
+    if quotas.headers not in ("openai", "azure", "anthropic"):
         return ()
     headers: list[tuple[str, str]] = []
-    kinds: dict[str, tuple[Kind, ...]] = {"requests": ("requests",), "tokens": ("tokens", "input", "output")}
-    for name, covered in kinds.items():
+    for name, covered in (_COUNTED_APART if quotas.headers == "anthropic" else _COUNTED).items():
         some = [limit for limit in limits if limit.kind in covered]
         if not some:
             continue
         tightest = min(some, key=lambda limit: limit.free(now_s) / limit.quota)
-        reset_s = tightest.full_again_s(now_s)
-        headers += [
-            (f"x-ratelimit-limit-{name}", f"{tightest.quota:.0f}"),
-            (f"x-ratelimit-remaining-{name}", str(int(tightest.free(now_s)))),
-            (f"x-ratelimit-reset-{name}", go_duration(reset_s) if quotas.headers == "openai" else str(ceil(reset_s))),
-        ]
+        said = {
+            "limit": f"{tightest.quota:.0f}",
+            "remaining": str(int(tightest.free(now_s))),
+            "reset": _reset(quotas, tightest.full_again_s(now_s), wall_s),
+        }
+        pattern = "anthropic-ratelimit-{name}-{what}" if quotas.headers == "anthropic" else "x-ratelimit-{what}-{name}"
+        headers += [(pattern.format(name=name, what=what), value) for what, value in said.items()]
     return tuple(headers)
+
+
+def _reset(quotas: Quotas, reset_s: float, wall_s: float) -> str:
+    if quotas.headers == "openai":
+        return go_duration(reset_s)
+    if quotas.headers == "azure":
+        return str(ceil(reset_s))
+    return f"{datetime.fromtimestamp(ceil(wall_s + reset_s), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def go_duration(seconds: float) -> str:

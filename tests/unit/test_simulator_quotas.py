@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.limits import Cost
+from pipeline.limits.headers import pause_s
 from pipeline.simulator.admission import Admission, LimitUse, Refusal429, Ticket
 from pipeline.simulator.outage import span
 from pipeline.simulator.quotas import Quotas
@@ -238,6 +240,24 @@ def test_azure_speaks_in_whole_seconds_and_milliseconds():
     admission, refusal = refusal_of(quotas)
     headers = dict(refused("openai", refusal, quotas, admission.limits, 0.5).headers)
     assert (headers["retry-after-ms"], headers["x-ratelimit-reset-requests"]) == ("59500", "60")
+
+
+def test_anthropic_tells_the_kinds_of_tokens_apart_and_names_the_moment():
+    quotas = Quotas(
+        requests_per_minute=10, input_tokens_per_minute=60, output_tokens_per_minute=90, headers="anthropic"
+    )
+    admission = Admission(quotas, 0.0)
+    assert admits(admission, 60, 0)
+    noon_s = 1_795_262_400.0
+    headers = dict(rate_headers(quotas, admission.limits, 0.5, noon_s + 0.5))
+    assert headers["anthropic-ratelimit-requests-remaining"] == "9"
+    assert headers["anthropic-ratelimit-input-tokens-limit"] == "60"
+    assert headers["anthropic-ratelimit-input-tokens-remaining"] == "0"
+    assert headers["anthropic-ratelimit-input-tokens-reset"] == "2026-11-21T12:01:00Z"
+    assert headers["anthropic-ratelimit-output-tokens-remaining"] == "90"
+    assert "anthropic-ratelimit-tokens-limit" not in headers
+    # and the client understands it: a full bucket comes back within the minute, so thirty tokens within half of it
+    assert pause_s(headers, Cost(1, 30), 1, noon_s) == 30.0
 
 
 def test_the_tightest_limit_of_a_kind_is_shown():
