@@ -5,7 +5,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +78,10 @@ def _rotated(data: list[Document]) -> None:
     data.append(data.pop(0))
 
 
+def _shuffled(data: list[Document]) -> None:
+    Random(crc32(str(data[-1]["embedding"]).encode())).shuffle(data)  # noqa: S311 - not a secret
+
+
 def _surrogate(choice: Document) -> None:
     choice["message"]["content"] += " \ud800 and \u0000 end"
 
@@ -123,6 +129,7 @@ SPOILS: Mapping[str, Spoil] = {
         lambda choice: choice["message"].update(reasoning_content="Thinking about it."), is_usable=True
     ),
     "wrong_order": _embedding(_rotated, is_usable=True),
+    "shuffled_order": _embedding(_shuffled, is_usable=True),
     "wrong_count": _embedding(lambda data: data.__delitem__(-1)),
     "wrong_dimension": _vectors(_last_shortened),
     "nan": _vectors(_with_nan),

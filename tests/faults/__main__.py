@@ -1,4 +1,4 @@
-"""The fault harness at length: `python -m tests.faults --seeds N [--only workers|executors|publishing|files|overlaps]`."""
+"""The fault harness at length: `python -m tests.faults --seeds N [--only SCENARIO]`."""
 
 import argparse
 import errno
@@ -15,19 +15,28 @@ from tests.faults.disks import ERRORS, failing_disks
 from tests.faults.drivers import Driver, DriverError
 from tests.faults.overlaps import overlapping_runs
 from tests.faults.publishing import CASES, FEW, publishing
-from tests.faults.scenarios import Result, killed_tasks
+from tests.faults.scenarios import Result, driver_of, killed_embeddings, killed_tasks
 
 _LINE = "{:<32}{:>5}{:>7}{:>9}{:>7}{:>11}{:>9}{:>8}{:>11}{:>8}  {}"
 
 
 def _workers(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
     rows, kills = (3_000, 5) if is_short else (30_000, 50)
-    yield killed_tasks(folder, seed, victim="worker", rows=rows, kills=kills)
+    with driver_of(folder) as driver:
+        yield killed_tasks(folder, seed, driver, victim="worker", rows=rows, kills=kills)
 
 
 def _executors(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
     rows, kills = (3_000, 2) if is_short else (30_000, 20)
-    yield killed_tasks(folder, seed, victim="executor", rows=rows, kills=kills)
+    with driver_of(folder, "executor") as driver:
+        yield killed_tasks(folder, seed, driver, victim="executor", rows=rows, kills=kills)
+
+
+def _embeddings(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
+    rows, kills = (4_000, 4) if is_short else (30_000, 30)
+    sink = ("parquet", "delta")[seed % 2]  # tasks write the files of the one themselves, Spark those of the other
+    with driver_of(folder) as driver:
+        yield killed_embeddings(folder, seed, driver, sink=sink, rows=rows, kills=kills)
 
 
 def _publishing(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
@@ -45,6 +54,7 @@ def _overlaps(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
 _SCENARIOS: dict[str, Callable[[Path, int, bool], Iterator[Result]]] = {
     "workers": _workers,
     "executors": _executors,
+    "embeddings": _embeddings,
     "publishing": _publishing,
     "overlaps": _overlaps,
 }

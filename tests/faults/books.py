@@ -25,9 +25,15 @@ def requests_by_digest(job: JobFile, rows: Iterable[Mapping[str, Any]]) -> dict[
     for row in rows:
         request = renderer.render(row)
         assert isinstance(request, Request)
-        assert request.messages is not None
-        known[text_digest("\n".join(message["content"] for message in request.messages))] = request.request_id
+        known[text_digest(_text(request))] = request.request_id
     return known
+
+
+def _text(request: Request) -> str:
+    """As the simulator counts it."""
+    if request.text is not None:
+        return request.text
+    return "\n".join(message["content"] for message in request.messages or ())
 
 
 def journaled(store: Store, fingerprint: str, bucket: int | None = None) -> Counter[str]:
@@ -44,14 +50,14 @@ def journaled(store: Store, fingerprint: str, bucket: int | None = None) -> Coun
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What the three say, and where they differ."""
+    """What the three say, and where they differ. Of calls that carry many texts it is the texts that are counted."""
 
     rows: int  # of the source
     landed: int
     lost: int
     duplicates: int
     strangers: int  # landed keys that the source does not have
-    failed: int  # rows that landed with an error
+    failed: int  # rows that landed with an error and had no reason to, or the other way round
     calls: int  # on the bill
     bought: int
     bought_again: int
@@ -87,7 +93,7 @@ def compare(
     texts: Texts,
     journal: Mapping[str, int],
 ) -> Books:
-    """The books of a job: `known` as `requests_by_digest`, `landed` as (key, has an error)."""
+    """The books of a job: `known` as `requests_by_digest`, `landed` as (key, has an error that it should not have)."""
     expected = set(keys)
     found = Counter(key for key, _ in landed)
     differences = [times - journal.get(known.get(digest, ""), 0) for digest, times in texts.received.items()]

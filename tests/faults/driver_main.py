@@ -3,17 +3,19 @@
 import json
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from pipeline import open_session, run_job
 from pipeline.config import JobFile
 from pipeline.errors import PipelineError
-from pipeline.landed import runs_spec
+from pipeline.landed import landed_table, runs_spec
 from pipeline.pieces import BUCKET_COLUMN
 from pipeline.plans import prompt_spec, sink_spec
 from pipeline.prompts import prompt_columns
@@ -54,10 +56,22 @@ def _table(spark: SparkSession, job: JobFile, command: dict[str, Any]) -> dict[s
     }
 
 
+def _vectors(spark: SparkSession, job: JobFile, command: dict[str, Any]) -> list[list[str | None]]:
+    """Per landed row its key, its error's code and the bytes of its vector in base64."""
+    table = landed_table(spark, job).selectExpr("id", "error.code", "response").toArrow()
+    keys, codes = table.column("id").to_pylist(), table.column("code").to_pylist()
+    vectors = [
+        b64encode(np.asarray(vector.values, "<f4").tobytes()).decode() if vector.is_valid else None
+        for vector in table.column("response")
+    ]
+    return [list(row) for row in zip(keys, codes, vectors, strict=True)]
+
+
 COMMANDS: dict[str, Callable[[SparkSession, JobFile, dict[str, Any]], Any]] = {
     "run": _run,
     "buckets": _buckets,
     "table": _table,
+    "vectors": _vectors,
 }
 
 

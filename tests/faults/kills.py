@@ -4,12 +4,13 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.journal import current_holder
 from pipeline.journal.segments import folder_of
+from pipeline.simulator.bill import Bill
 from pipeline.simulator.handle import Handle
 from pipeline.storage import Store
 from tests.faults.books import journaled
@@ -26,7 +27,7 @@ _HANG_UP_S = 0.5
 
 @dataclass(slots=True)
 class Killer:
-    """Kills at seeded numbers of calls on the bill; `in_flight` has one count per kill."""
+    """Kills at seeded points of a job's progress, read from the bill; `in_flight` has one count of texts per kill."""
 
     driver: Driver
     simulator: Handle
@@ -35,17 +36,18 @@ class Killer:
     known: Mapping[str, str]  # text digest -> request id
     bucket_of: Mapping[str, int]  # request id -> bucket
     victim: Victim
+    progress: Callable[[Bill], int] = lambda bill: bill.requests
     in_flight: list[int] = field(default_factory=list)
     at_simulator: list[int] = field(default_factory=list)  # of these, those that it had not answered
-    _lost: dict[int, int] = field(default_factory=dict)  # bucket -> calls lost there so far
+    _lost: dict[int, int] = field(default_factory=dict)  # bucket -> texts lost there so far
 
-    def run(self, seed: int, kills: int, calls: int, deadline_s: float) -> None:
-        """Kills while the driver works; returns when it has answered or `kills` are done. TimeoutError at the end."""
+    def run(self, seed: int, kills: int, most: int, deadline_s: float) -> None:
+        """Kills while the progress is below `most`; returns at the answer or after `kills`. TimeoutError at the end."""
         draw = random.Random(seed)
-        points = sorted(draw.uniform(0.02, 0.97) * calls for _ in range(kills))
+        points = sorted(draw.uniform(0.02, 0.97) * most for _ in range(kills))
         until_s = time.monotonic() + deadline_s
         for point in points:
-            while self.simulator.bill().requests - sum(self.in_flight) < point:
+            while self.progress(self.simulator.bill()) - sum(self.in_flight) < point:
                 if self.driver.is_answered():
                     return
                 self._check(until_s)
@@ -117,7 +119,7 @@ class Killer:
             time.sleep(_POLL_S)
 
     def _count(self, buckets: Sequence[int]) -> dict[int, int]:
-        """Calls per bucket that are on the bill, not in the journal, and not of an earlier kill."""
+        """Texts per bucket that are on the bill, not in the journal, and not of an earlier kill."""
         received = self.simulator.texts().received
         lost = {}
         for bucket in buckets:

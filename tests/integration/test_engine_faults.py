@@ -90,6 +90,7 @@ CHAT = {
 }
 EMBEDDING = {
     "wrong_order": ANSWERED,
+    "shuffled_order": ANSWERED,
     "wrong_count": ErrorCode.WRONG_COUNT,
     "wrong_dimension": ErrorCode.WRONG_DIMENSIONS,
     "nan": ErrorCode.NOT_FINITE,

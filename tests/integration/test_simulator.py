@@ -126,6 +126,7 @@ SPOILED = {  # name -> a function of the response's text that must be true; chat
     "block_content": lambda t: [block["type"] for block in message(t)["content"]] == ["reasoning", "text"],
     "reasoning_content": lambda t: message(t)["content"] and message(t)["reasoning_content"],
     "wrong_order": lambda t: [item["index"] for item in json.loads(t)["data"]] == [1, 2, 0],
+    "shuffled_order": lambda t: sorted(item["index"] for item in json.loads(t)["data"]) == [0, 1, 2],
     "wrong_count": lambda t: len(json.loads(t)["data"]) == 2,
     "wrong_dimension": lambda t: [len(item["embedding"]) for item in json.loads(t)["data"]] == [8, 8, 7],
     "nan": lambda t: all(isnan(item["embedding"][0]) for item in json.loads(t)["data"]),
@@ -192,9 +193,12 @@ def test_nan_and_zero_reach_base64_too(sim):
     assert not decoded(zero[0]["embedding"]).any()
 
 
-def test_wrong_order_keeps_the_right_index(sim):
-    texts = ["a", marker("wrong_order"), "c"]
-    answered = {item["index"]: item["embedding"] for item in embed(sim, texts).json()["data"]}
+@pytest.mark.parametrize("fault", ["wrong_order", "shuffled_order"])
+def test_another_order_keeps_the_right_index(sim, fault):
+    texts = ["a", marker(fault), *"cdefgh"]
+    data = embed(sim, texts).json()["data"]
+    answered = {item["index"]: item["embedding"] for item in data}
+    assert list(answered) != sorted(answered)
     for index, text in enumerate(texts):
         assert np.array_equal(np.float32(answered[index]), canned_vector(text, 8))
 
