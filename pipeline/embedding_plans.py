@@ -6,6 +6,7 @@ from dataclasses import replace
 from pipeline.batching import PackLimits
 from pipeline.columns import ResultShape
 from pipeline.config import JobFile, KnownModel, find_model
+from pipeline.errors import ConfigError
 from pipeline.long_texts import LongTexts
 from pipeline.records import Task
 from pipeline.report import NormStatistics, Report
@@ -75,10 +76,11 @@ def pack_limits(job: JobFile) -> PackLimits:
 
 
 def notes(job: JobFile) -> Iterator[str]:
-    """What a person should know of the job's model before anything is sent."""
+    """What a person should know of the job's model before anything is sent. Raises ConfigError for what it cannot do."""
     if job.request.task is not Task.EMBEDDING:
         return
     section, known = job.embedding, known_model(job)
+    _refuse_truncation(job, known)
     if known is None:
         yield (
             f"[endpoint] name = {job.endpoint.name} is not in pipeline/models.toml: no instruction is put before texts, and "
@@ -108,6 +110,17 @@ def judge(job: JobFile, report: Report) -> None:
             f"{broken / report.rows_landed:.1%} of {report.rows_landed:,} vectors break the contract; [embedding] "
             f"max_error_ratio is {most:g}. The rows have landed with their errors"
         )
+
+
+def _refuse_truncation(job: JobFile, known: KnownModel | None) -> None:
+    """Where the job says how many numbers come, its file has been checked for that."""
+    kept, is_said = job.embedding.truncate_to, job.embedding.dimensions or job.request.parameters.get("dimensions")
+    if kept is None or is_said or known is None or known.dimensions is None or kept <= known.dimensions:
+        return
+    raise ConfigError(
+        f"[embedding] truncate_to = {kept}: must be at most {known.dimensions}, the dimensions of {job.endpoint.name} "
+        f"({known.source}); if it has more, say so in [embedding] dimensions"
+    )
 
 
 def _surprises(job: JobFile, norms: NormStatistics) -> Iterator[str]:

@@ -33,8 +33,8 @@ class EmbeddingContract:
     `normalization`: "check" measures, "require" turns a vector that is not of unit length into a row error,
     "normalize" re-scales it, "off" measures nothing. `tolerance` is the largest distance of a norm from 1; the default
     is Databricks' own check, 1e-2 suits vectors that travelled as float16 (wire_formats 7). `model` is the name that
-    the answer must state, letter by letter. `truncate_to` keeps the first numbers of a vector that
-    has kept the contract and scales them to unit length, for models trained so. `largest` is the greatest magnitude
+    the answer must state, letter by letter. `truncate_to` keeps the first numbers of a vector that has kept the contract,
+    which must have as many, and scales them to unit length, for models trained so. `largest` is the greatest magnitude
     that the table's type holds.
     """
 
@@ -105,7 +105,8 @@ def normalize(matrix: Matrix, row_norms: Norms | None = None) -> Matrix:
 
 def check(matrix: Matrix, contract: EmbeddingContract, row_norms: Norms | None = None) -> list[ErrorCode | None]:
     """How each row breaks the contract, None where it keeps it; the first of dimensions, finite, zero, unit length."""
-    if contract.dimensions is not None and matrix.shape[1] != contract.dimensions:
+    found = matrix.shape[1]
+    if contract.dimensions not in (None, found) or found < (contract.truncate_to or 0):
         return [ErrorCode.WRONG_DIMENSIONS] * len(matrix)
     lengths = norms(matrix) if row_norms is None else row_norms
     codes: list[ErrorCode | None] = [None] * len(lengths)

@@ -185,9 +185,13 @@ def _overlap(job: JobFile) -> Iterator[Mistake]:
 
 
 def _truncation(job: JobFile) -> Iterator[Mistake]:
-    section = job.embedding
-    if section.truncate_to is not None and section.dimensions is not None and section.truncate_to > section.dimensions:
-        yield Mistake(("embedding", "truncate_to"), f"must be at most dimensions = {section.dimensions}")
+    kept, asked = job.embedding.truncate_to, job.request.parameters.get("dimensions")
+    if kept is None:
+        return
+    if job.embedding.dimensions is not None and kept > job.embedding.dimensions:
+        yield Mistake(("embedding", "truncate_to"), f"must be at most dimensions = {job.embedding.dimensions}")
+    elif type(asked) is int and kept > asked:
+        yield Mistake(("embedding", "truncate_to"), f"must be at most dimensions = {asked} in [request] parameters")
 
 
 def _scaled_vectors(job: JobFile) -> Iterator[Mistake]:
@@ -326,7 +330,7 @@ RULES: tuple[tuple[tuple[tuple[str, str], ...], Rule], ...] = (
     ((("endpoint", "api"), ("endpoint", "base_url"), ("request", "task")), _local_endpoint),
     ((("job", "mode"), ("embedding", "long_text"), ("embedding", "chunks")), _chunk_rows),
     ((("embedding", "chunk_overlap_tokens"), ("embedding", "max_text_tokens")), _overlap),
-    ((("embedding", "truncate_to"), ("embedding", "dimensions")), _truncation),
+    ((("embedding", "truncate_to"), ("embedding", "dimensions"), ("request", "parameters")), _truncation),
     ((("limits", "max_batch_bytes"), ("limits", "max_request_bytes")), _batch_bytes),
     ((("sink", "format"), ("sink", "path"), ("sink", "table")), _sink_location),
     ((("job", "mode"), ("source", "key")), _merge_key),

@@ -89,7 +89,7 @@ class EmbeddingsEndpoint:
                     codes[row] = ErrorCode.WRONG_DIMENSIONS
         if contract.model is not None and model != contract.model:
             codes = [ErrorCode.WRONG_MODEL] * len(codes)
-        if contract.truncate_to is not None and contract.truncate_to < matrix.shape[1]:
+        if contract.truncate_to is not None and contract.truncate_to <= matrix.shape[1]:
             matrix = normalize(np.ascontiguousarray(matrix[:, : contract.truncate_to]))
             row_norms = norms(matrix)
             for row in np.flatnonzero(row_norms == 0.0).tolist():
@@ -111,6 +111,9 @@ class EmbeddingsEndpoint:
             return f"asked for {self.contract.model}, answered by {model or 'a model that the answer does not name'}"
         if code is ErrorCode.WRONG_DIMENSIONS:
             found = len(value) if isinstance(value, list) else len(value.rstrip("=")) * 3 // 16
+            least = self.contract.truncate_to
+            if self.contract.dimensions is None and least is not None and found < least:
+                return f"{found} dimensions, expected at least {least}, which truncate_to keeps"
             wanted = self.contract.dimensions or "as many as most of the batch"
             return f"{found} dimensions, expected {wanted}"
         if code is ErrorCode.NOT_NORMALIZED:

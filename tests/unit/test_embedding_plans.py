@@ -93,6 +93,13 @@ def test_a_known_model_has_nothing_to_tell():
     [
         ({"embedding": {"type": "float64"}}, "[embedding] type"),
         ({"embedding": {"truncate_to": 512, "dimensions": 256}}, "must be at most dimensions = 256"),
+        (
+            {
+                "embedding": {"truncate_to": 512},
+                "request": {"task": "embedding", "text": "x", "parameters": {"dimensions": 256}},
+            },
+            "must be at most dimensions = 256 in [request] parameters",
+        ),
         ({"embedding": {"max_text_tokens": 10, "chunk_overlap_tokens": 10}}, "must be less than max_text_tokens = 10"),
         (
             {"job": {"mode": "merge"}, "sink": {"format": "delta"}, "embedding": {"long_text": "chunk"}},
@@ -109,6 +116,16 @@ def test_contradictions_are_refused_with_their_place(sections, message):
     with pytest.raises(ConfigError) as refused:
         job_from_mapping(job_document(sections), "job.toml")
     assert message in str(refused.value)
+
+
+def test_more_numbers_than_the_model_has_are_refused_before_the_run_unless_the_job_says_that_they_come():
+    with pytest.raises(ConfigError) as refused:
+        list(embedding_plans.notes(job(embedding={"truncate_to": 2_000})))
+    assert str(refused.value).startswith(
+        "[embedding] truncate_to = 2000: must be at most 1536, the dimensions of text-embedding-3-small (OpenAI"
+    )
+    assert list(embedding_plans.notes(job(embedding={"truncate_to": 1_536}))) == []
+    assert list(embedding_plans.notes(job(embedding={"truncate_to": 2_000, "dimensions": 3_072}))) == []
 
 
 def test_a_models_file_that_is_wrong_is_told_with_its_place(tmp_path):

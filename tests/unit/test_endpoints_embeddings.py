@@ -109,12 +109,21 @@ def test_a_model_that_is_not_named_breaks_a_contract_on_the_model():
     [
         (EmbeddingContract(dimensions=3), [1.0], "1 dimensions, expected 3"),
         (EmbeddingContract(dimensions=3), to_base64([1.0, 2.0]), "2 dimensions, expected 3"),
+        (EmbeddingContract(truncate_to=3), [3.0, 4.0], "2 dimensions, expected at least 3, which truncate_to keeps"),
+        (EmbeddingContract(dimensions=2, truncate_to=2), [3.0], "1 dimensions, expected 2"),
         (EmbeddingContract("require"), [3.0, 4.0], "norm 5 is not within 0.001 of 1"),
     ],
 )
 def test_a_row_error_says_what_was_found(contract, embedding, message):
     (outcome,) = opened(contract).parse(batch_of(1), answered([{"embedding": embedding}]))
     assert outcome.error.message == message
+
+
+@pytest.mark.parametrize("numbers", [[3.0, 4.0], [3.0, 4.0, 12.0]], ids=["as many", "more"])
+def test_the_first_numbers_are_scaled_also_where_they_are_all(numbers):
+    (outcome,) = opened(EmbeddingContract(truncate_to=2)).parse(batch_of(1), answered([{"embedding": numbers}]))
+    np.testing.assert_allclose(outcome.response, [0.6, 0.8], rtol=1e-6)
+    assert outcome.is_normalized is True
 
 
 def test_normalising_reports_the_vector_as_it_lands():
