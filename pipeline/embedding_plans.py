@@ -130,8 +130,9 @@ def _surprises(job: JobFile, norms: NormStatistics) -> Iterator[str]:
     asked = job.request.parameters.get("dimensions", known.dimensions)
     if norms.dimensions is not None and asked is not None and norms.dimensions != asked:
         yield f"vectors have {norms.dimensions} dimensions; {job.endpoint.name} has {asked} ({known.source})"
-    if known.normalized and job.embedding.normalization == "check" and norms.share_normalized < 1:
+    share = norms.share_normalized
+    if known.normalized and job.embedding.normalization == "check" and share is not None and share < 1:
         yield (
-            f"{1 - norms.share_normalized:.1%} of the vectors are not of length 1, and those of {job.endpoint.name} should "
+            f"{1 - share:.1%} of the vectors are not of length 1, and those of {job.endpoint.name} should "
             f'be ({known.source}); [embedding] normalization = "normalize" scales them'
         )

@@ -106,7 +106,7 @@ def _norms(mine: DataFrame, prefix: str, report: Report) -> NormStatistics | Non
         row["mean"],
         row["lowest"],
         row["highest"],
-        row["share"] or 0.0,
+        row["share"],
         p1=row["percentiles"][0],
         p99=row["percentiles"][1],
         mean_vector=report.mean_vector_norm,

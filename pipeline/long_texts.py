@@ -129,11 +129,11 @@ class Gathering:
         code = check(matrix, replace(contract, dimensions=None), length)[0]  # the parts had as many as they must
         if code is not None:
             return result._replace(error=RowError(code, "the mean of the parts' vectors breaks the contract"))
-        is_measured = contract.normalization != "off"
+        is_judged = contract.normalization != "off"
         return result._replace(
             response=matrix[0],
-            norm=float(length[0]) if is_measured else None,
-            is_normalized=bool(is_normalized(length, contract.tolerance)[0]) if is_measured else None,
+            norm=float(length[0]),
+            is_normalized=bool(is_normalized(length, contract.tolerance)[0]) if is_judged else None,
         )
 
 

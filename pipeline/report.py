@@ -21,7 +21,7 @@ class NormStatistics:
     mean: float
     lowest: float
     highest: float
-    share_normalized: float
+    share_normalized: float | None  # None where normalization = "off"
     p1: float | None = None
     p99: float | None = None
     mean_vector: float | None = None  # norm of the mean of all vectors: near 1 where they all point the same way
@@ -111,7 +111,7 @@ class Report:
                 (
                     "norms",
                     f"mean {self.norms.mean:.4f}, {self.norms.lowest:.4f} to {self.norms.highest:.4f}; "
-                    f"{self.norms.share_normalized:.1%} normalised; {self.norms.dimensions} dimensions{_more(self.norms)}",
+                    f"{_share(self.norms)}{self.norms.dimensions} dimensions{_more(self.norms)}",
                 )
             )
         lines.extend(
@@ -122,6 +122,10 @@ class Report:
         lines.extend(("not booked", what) for what in self.unbooked)
         lines.extend(("note", note) for note in self.notes)
         return lines
+
+
+def _share(norms: NormStatistics) -> str:
+    return f"{norms.share_normalized:.1%} normalised; " if norms.share_normalized is not None else ""
 
 
 def _more(norms: NormStatistics) -> str:

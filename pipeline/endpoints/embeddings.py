@@ -79,7 +79,7 @@ class EmbeddingsEndpoint:
     def _measured(
         self, matrix: Matrix, fits: Sequence[bool], model: str | None
     ) -> tuple[list[ErrorCode | None], Matrix, Sequence[float | None], Sequence[bool | None]]:
-        """Per row: how it breaks the contract, the vector to land, its norm, and whether that is 1."""
+        """Per row: how it breaks the contract, the vector to land, its norm, and whether that is 1 where it is judged."""
         contract = self.contract
         row_norms: Norms = norms(matrix)
         codes = check(matrix, contract, row_norms)
@@ -94,12 +94,11 @@ class EmbeddingsEndpoint:
             row_norms = norms(matrix)
             for row in np.flatnonzero(row_norms == 0.0).tolist():
                 codes[row] = codes[row] or (ErrorCode.ZERO_VECTOR if contract.non_zero else None)
-        if contract.normalization == "off":
-            return codes, matrix, [None] * len(codes), [None] * len(codes)
         if contract.normalization == "normalize":
             matrix = normalize(matrix, row_norms)
             row_norms = norms(matrix)
-        unit = is_normalized(row_norms, contract.tolerance).tolist()
+        is_judged = contract.normalization != "off"
+        unit = is_normalized(row_norms, contract.tolerance).tolist() if is_judged else [None] * len(codes)
         if all(fits) and np.isfinite(row_norms).all():
             return codes, matrix, row_norms.tolist(), unit
         is_known = [fit and math.isfinite(norm) for fit, norm in zip(fits, row_norms.tolist(), strict=True)]

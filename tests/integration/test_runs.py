@@ -128,12 +128,14 @@ def test_embeddings_land_bit_for_bit(spark: SparkSession, tmp_path: Path, simula
     sections = embedding_sections(encoding_format="base64")
     job = make_job(
         tmp_path, simulator.base_url, **sections, sink={"format": sink}, limits={"max_batch_rows": 7},
-        embedding={"dimensions": 1024},
+        embedding={"dimensions": 1024, "normalization": "check" if sink == "delta" else "off"},
     )  # fmt: skip
     report = run_job(job, spark)
     assert report.status == "landed"
     assert report.norms is not None
-    assert report.norms.dimensions == 1024
+    assert (report.norms.vectors, report.norms.dimensions) == (50, 1024)
+    assert report.norms.mean == pytest.approx(1.0, abs=0.05)
+    assert (report.norms.share_normalized is None) == (sink == "parquet")  # measured always, judged where asked
     landed = {row["id"]: row for row in results(spark, job).collect()}
     for row in rows:
         vector = np.array(landed[row["id"]]["response"], dtype=np.float32)

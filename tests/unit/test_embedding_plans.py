@@ -157,3 +157,11 @@ def test_vectors_that_are_not_those_of_the_known_model_are_noted():
     embedding_plans.judge(job(), landed)
     assert landed.notes[0].startswith("vectors have 768 dimensions; text-embedding-3-small has 1536 (OpenAI")
     assert landed.notes[1].startswith("75.0% of the vectors are not of length 1")
+
+
+def test_unjudged_norms_are_no_surprise_and_their_dimensions_are():
+    landed = report(0)
+    landed.norms = NormStatistics(50, 768, 0.9, 0.8, 1.0, None)
+    embedding_plans.judge(job(embedding={"normalization": "off"}), landed)
+    (note,) = landed.notes
+    assert note.startswith("vectors have 768 dimensions")

@@ -73,6 +73,8 @@ def test_errors_come_most_frequent_first():
 def test_norms_of_vectors():
     report = replace(LANDED, norms=NormStatistics(9_970, 256, 1.00004, 0.5, 2.25, 0.998))
     assert ("norms", "mean 1.0000, 0.5000 to 2.2500; 99.8% normalised; 256 dimensions") in report.lines()
+    unjudged = replace(LANDED, norms=NormStatistics(9_970, 256, 1.00004, 0.5, 2.25, None))
+    assert ("norms", "mean 1.0000, 0.5000 to 2.2500; 256 dimensions") in unjudged.lines()
 
 
 def test_a_run_that_had_nothing_to_do_counts_nothing():
