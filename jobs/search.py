@@ -29,13 +29,17 @@ def main(
     compare: Annotated[
         str | None, typer.Option(metavar="RESULTS", help="Another table, searched the same way.")
     ] = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help='Put before the text, "" for none; default: what job or model says of queries.'),
+    ] = None,
 ) -> None:
     """See HELP."""
     watcher = Watcher()
     with exit_status(refused=(PipelineError,)):
         jobs = [job_of_results(path) for path in (results, compare) if path is not None]
         spark = open_session("search", is_short=True)
-        found = [nearest_rows(job, text, spark, k) for job in jobs]
+        found = [nearest_rows(job, text, spark, k, instruction) for job in jobs]
     for path, result in zip((results, compare), found, strict=False):
         watcher.say(f"{path}: nearest to {text!r}", is_heading=True)
         watcher.table(("rank", "score", "key", *result.columns), _rows(result), wrap=result.columns)

@@ -46,13 +46,17 @@ def contract(job: JobFile) -> EmbeddingContract | None:
 
 
 def instruction(job: JobFile, role: str | None = None) -> str:
-    """What is put before each text; `role` asks for that of queries or documents."""
-    if role is None and job.embedding.instruction is not None:
-        return job.embedding.instruction
+    """What is put before each text of the job; before what is searched for, with `role` "query"."""
+    section = job.embedding
+    if role is None and section.instruction is not None:
+        return section.instruction
+    is_query = (role or section.role) == "query"
+    if is_query and section.query_instruction is not None:
+        return section.query_instruction
     known = known_model(job)
     if known is None:
         return ""
-    return known.query if (role or job.embedding.role) == "query" else known.document
+    return known.query if is_query else known.document
 
 
 def long_texts(job: JobFile) -> LongTexts:

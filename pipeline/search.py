@@ -64,11 +64,16 @@ def job_of_results(results: str) -> JobFile:
     return job_from_mapping(orjson.loads(found), f"{path}/{_JOB}")
 
 
-def nearest_rows(job: JobFile, text: str, spark: SparkSession, k: int = 10) -> SearchResult:
-    """The `k` rows nearest to the text. Raises ConfigError, SinkError, or SourceError where it got no vector."""
+def nearest_rows(
+    job: JobFile, text: str, spark: SparkSession, k: int = 10, instruction: str | None = None
+) -> SearchResult:
+    """The `k` rows nearest to the text. Raises ConfigError, SinkError, or SourceError where it got no vector.
+
+    `instruction` is put before the text instead of what the job or its model says of queries.
+    """
     if job.request.task is not Task.EMBEDDING:
         raise ConfigError(f'job {job.job.name}: [request] task is "{job.request.task}"; only vectors can be searched')
-    query = embed_query(job, text)
+    query = embed_query(job, text, instruction)
     prefix, kind = job.sink.prefix, job.embedding.type
     table = landed_table(spark, job).where(F.col(f"{prefix}error").isNull())
     asked = prompt_columns(plans.prompt_spec(job))
@@ -100,11 +105,12 @@ def overlap(ours: SearchResult, theirs: SearchResult) -> float:
     return sum(row.key in keys for row in ours.rows) / max(1, len(ours.rows))
 
 
-def embed_query(job: JobFile, text: str) -> Matrix:
-    """The text's vector, shape (dimensions,), by the job's endpoint and contract, behind the model's query instruction."""
+def embed_query(job: JobFile, text: str, instruction: str | None = None) -> Matrix:
+    """The text's vector, shape (dimensions,), by the job's endpoint and contract, behind the instruction for queries."""
     with served(job) as base_url:
         plan = plans.worker_plan(job, base_url, "search", plans.quota_spec(job, 1, None))
-        instruction = embedding_plans.instruction(job, role="query")
+        if instruction is None:
+            instruction = embedding_plans.instruction(job, role="query")
         prompt = replace(plan.prompt, template="{{ text }}", instruction=instruction, long_texts=LongTexts())
         plan = replace(plan, prompt=prompt, prefix="", vectors="float")
         rows = [row for part in run_partition([_one(text)], plan) for row in part.to_pylist()]

@@ -43,4 +43,7 @@ class JobEmbeddingSection(EmbeddingSection):
         default="document", description="which instruction of pipeline/models.toml is put before each text"
     )
     instruction: str | None = Field(default=None, description='put before each text; "" for none')
+    query_instruction: str | None = Field(
+        default=None, description="put before what is searched for; default from pipeline/models.toml"
+    )
     models: Name | None = Field(default=None, description="a file instead of pipeline/models.toml")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import embedding_plans
+from pipeline import embedding_plans, plans
 from pipeline.batching import PackLimits
 from pipeline.config import find_model, job_from_mapping
 from pipeline.errors import ConfigError
@@ -56,6 +56,26 @@ def test_instructions_come_from_the_model_unless_the_job_has_its_own():
     assert embedding_plans.instruction(job(e5, embedding={"instruction": ""})) == ""
     assert embedding_plans.instruction(job(e5, embedding={"instruction": "x: "}), role="query") == "query: "
     assert embedding_plans.instruction(job("unheard-of")) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "documents", "queries"),
+    [
+        ("multilingual-e5-large", {}, "passage: ", "query: "),
+        ("multilingual-e5-large", {"query_instruction": "find: "}, "passage: ", "find: "),
+        ("multilingual-e5-large", {"query_instruction": ""}, "passage: ", ""),
+        ("multilingual-e5-large", {"query_instruction": "find: ", "role": "query"}, "find: ", "find: "),
+        ("multilingual-e5-large", {"query_instruction": "find: ", "role": "query", "instruction": "x"}, "x", "find: "),
+        ("unheard-of", {"query_instruction": "find: "}, "", "find: "),
+    ],
+)
+def test_queries_have_an_instruction_of_their_own(name, section, documents, queries):
+    asked = job(name, embedding=section)
+    assert (embedding_plans.instruction(asked), embedding_plans.instruction(asked, role="query")) == (documents, queries)
+
+
+def test_another_instruction_for_queries_buys_no_document_again():
+    assert plans.fingerprint(job(embedding={"query_instruction": "find: "})) == plans.fingerprint(job())
 
 
 @pytest.mark.parametrize(
