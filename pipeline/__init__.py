@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.preview import Preview, preview_job
     from pipeline.report import Report
     from pipeline.run import run_job
-    from pipeline.search import SearchResult, job_of_results, nearest_rows, overlap
+    from pipeline.search import SearchResult, job_of_results, nearest_rows, overlap, rank_overlap
     from pipeline.session import open_session
     from pipeline.shelf import journal_report, prune_journals
     from pipeline.sibling_columns import (
@@ -93,6 +93,7 @@ __all__ = [
     "overlap",
     "preview_job",
     "prune_journals",
+    "rank_overlap",
     "register",
     "run_job",
     "run_sql",
@@ -134,7 +135,7 @@ _HOMES = {
     "Watcher": "watch",
     "open_session": "session",
     "run_job": "run",
-    **dict.fromkeys(("SearchResult", "job_of_results", "nearest_rows", "overlap"), "search"),
+    **dict.fromkeys(("SearchResult", "job_of_results", "nearest_rows", "overlap", "rank_overlap"), "search"),
     "SqlResult": "tables",
     "embedded_endpoints": "statements",
     "run_sql": "statements",

@@ -1,7 +1,10 @@
-"""The rows nearest to a vector: brute force over record batches, as a user checks that vectors mean something."""
+"""The rows nearest to a vector: brute force over record batches, as a user checks that vectors mean something.
+
+And how much two such rankings agree.
+"""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +15,8 @@ from pipeline.vectors import Matrix, Norms, norms
 
 SCORE = "__score"
 ROWS_AT_ONCE = 4_096
+# How likely a reader who has seen one row looks at the next: with 0.9 the first ten rows have 86 % of the weight.
+PERSISTENCE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +68,34 @@ class Nearest:
 
     def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.select([name for name in batch.schema.names if name not in (self.response, self.scale)])
+
+
+def rank_biased_overlap(
+    ours: Sequence[Hashable], theirs: Sequence[Hashable], persistence: float = PERSISTENCE
+) -> float:
+    """How much two rankings agree, from 0 to 1: agreement at the top counts more, and rows that both lack are assumed
+    to go on agreeing as those that are there do.
+
+    1 for the same rows in the same order, 0 where no row is in both, or one is empty. A row that stands twice in a
+    ranking counts where it stands first. The extrapolated measure for rankings of unequal length, RBO_EXT.
+    Source: Webber, Moffat, Zobel, "A similarity measure for indefinite rankings", ACM TOIS 28(4), 2010, equation 32.
+    """
+    short, long = sorted((list(dict.fromkeys(ours)), list(dict.fromkeys(theirs))), key=len)
+    if not short:
+        return 0.0
+    seen_short: set[Hashable] = set()
+    seen_long: set[Hashable] = set()
+    shared = shared_at_end_of_short = 0
+    total = 0.0
+    for depth, row in enumerate(long, 1):
+        seen_long.add(row)
+        if depth <= len(short):
+            seen_short.add(short[depth - 1])
+            shared = len(seen_short & seen_long)
+            shared_at_end_of_short = shared
+        else:
+            shared += row in seen_short
+            total += shared_at_end_of_short * (depth - len(short)) / (len(short) * depth) * persistence**depth
+        total += shared / depth * persistence**depth
+    beyond = (shared - shared_at_end_of_short) / len(long) + shared_at_end_of_short / len(short)
+    return (1 - persistence) / persistence * total + beyond * persistence ** len(long)

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.landed import landed_table
 from pipeline.landing import absolute
 from pipeline.long_texts import LongTexts
-from pipeline.nearest import SCORE, Nearest
+from pipeline.nearest import SCORE, Nearest, rank_biased_overlap
 from pipeline.prompts import prompt_columns
 from pipeline.records import Task
 from pipeline.servers import served
@@ -103,6 +103,11 @@ def overlap(ours: SearchResult, theirs: SearchResult) -> float:
     """The share of our rows that are among theirs, by key."""
     keys = {row.key for row in theirs.rows}
     return sum(row.key in keys for row in ours.rows) / max(1, len(ours.rows))
+
+
+def rank_overlap(ours: SearchResult, theirs: SearchResult) -> float:
+    """How much the two orders agree, by key: rank-biased overlap, 0 to 1, the first rows counting most."""
+    return rank_biased_overlap([row.key for row in ours.rows], [row.key for row in theirs.rows])
 
 
 def embed_query(job: JobFile, text: str, instruction: str | None = None) -> Matrix:

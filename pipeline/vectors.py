@@ -31,11 +31,11 @@ class EmbeddingContract:
     """What a vector must be to land as a response.
 
     `normalization`: "check" says of each, "require" turns a vector that is not of unit length into a row error,
-    "normalize" re-scales it, "off" judges none; norms are measured always. `tolerance` is the largest distance of a norm from 1; the default
-    is Databricks' own check, 1e-2 suits vectors that travelled as float16 (wire_formats 7). `model` is the name that
-    the answer must state, letter by letter. `truncate_to` keeps the first numbers of a vector that has kept the contract,
-    which must have as many, and scales them to unit length, for models trained so. `largest` is the greatest magnitude
-    that the table's type holds.
+    "normalize" re-scales it, "off" judges none; norms are measured always. `tolerance` is the largest distance of a
+    norm from 1; the default is Databricks' own check, 1e-2 suits vectors that travelled as float16 (wire_formats 7).
+    `model` is the name that the answer must state, letter by letter. `truncate_to` keeps the first numbers of a vector
+    that has kept the contract, which must have as many, and scales them to unit length, for models trained so.
+    `largest` is the greatest magnitude that the table's type holds.
     """
 
     normalization: Literal["check", "require", "normalize", "off"] = "check"

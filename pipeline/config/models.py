@@ -218,7 +218,8 @@ class EmbeddingSection(Section):
     """`[embedding]`: what a vector must be like."""
 
     normalization: Literal["check", "require", "normalize", "off"] = Field(
-        default="check", description="check: tell per row; require: else an error; normalize: scale to length 1; off: judge none"
+        default="check",
+        description="check: tell per row; require: else an error; normalize: scale to length 1; off: not judged",
     )
     dimensions: int | None = Field(
         default=None, ge=1, le=65_536, description="what must come back, 1 to 65536; default any"

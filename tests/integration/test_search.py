@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from jobs.search import app
 from jobs.stdlib_table import write_stdlib_table
-from pipeline import job_of_results, load_job, nearest_rows, overlap, run_job
+from pipeline import job_of_results, load_job, nearest_rows, overlap, rank_overlap, run_job
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.spark
@@ -35,12 +35,13 @@ def test_the_nearest_rows_mean_what_was_asked(
     assert any(row.key.startswith("argparse.") for row in other.rows)
     assert overlap(found, found) == 1.0
     assert overlap(found, other) == 0.0
+    assert (rank_overlap(found, found), rank_overlap(found, other)) == (pytest.approx(1.0), 0.0)
 
     shown = CliRunner().invoke(app, [results, "copy a file", "--k", "5", "--compare", results])
     assert shown.exit_code == 0, shown.output
     printed = shown.output + capsys.readouterr().out
     assert "shutil.copyfile" in printed
-    assert "Of 5 rows 100% are found in both." in printed
+    assert "Of 5 rows 100% are found in both; rank-biased overlap 1.00, where 1 is the same order." in printed
 
     with pytest.raises(ConfigError, match=r"there is no .*nowhere.state/job.json"):
         job_of_results(str(tmp_path / "nowhere"))

@@ -71,7 +71,10 @@ def test_instructions_come_from_the_model_unless_the_job_has_its_own():
 )
 def test_queries_have_an_instruction_of_their_own(name, section, documents, queries):
     asked = job(name, embedding=section)
-    assert (embedding_plans.instruction(asked), embedding_plans.instruction(asked, role="query")) == (documents, queries)
+    assert (embedding_plans.instruction(asked), embedding_plans.instruction(asked, role="query")) == (
+        documents,
+        queries,
+    )
 
 
 def test_another_instruction_for_queries_buys_no_document_again():

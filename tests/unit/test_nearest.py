@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.nearest import SCORE, Nearest
+from pipeline.nearest import SCORE, Nearest, rank_biased_overlap
 from pipeline.vector_types import ARROW_TYPES, to_column
 
 MATRIX = np.random.default_rng(3).standard_normal((50, 8)).astype(np.float32)
@@ -44,3 +44,31 @@ def test_vectors_of_another_length_are_refused():
 
 def test_every_type_of_the_tables_can_be_searched():
     assert set(ARROW_TYPES) == {"float", "double", "float16", "int8", "bits"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ("abcd", "abcd", 1.0),
+        ("abcd", "wxyz", 0.0),
+        ("", "abcd", 0.0),
+        ("", "", 0.0),
+        # by hand, agreement 0, 1: (1 - p) / p * p**2 + p**2
+        ("ab", "ba", 0.1 / 0.9 * 0.81 + 0.81),
+        # agreement 1, 1/2, and 1/2 from there on
+        ("ab", "ac", 0.1 / 0.9 * (0.9 + 0.5 * 0.81) + 0.5 * 0.81),
+        # the shorter one is assumed to go on as it ended: agreement 1 at both depths
+        ("a", "ab", 1.0),
+        # 0 at depth 1, 1/2 at depth 2, where the shorter one had ended without any
+        ("b", "ab", 0.1 / 0.9 * 0.5 * 0.81 + 0.5 * 0.81),
+        ("aab", "ab", 1.0),
+    ],
+)
+def test_rank_biased_overlap_is_that_of_the_paper(ours, theirs, expected):
+    assert rank_biased_overlap(ours, theirs) == pytest.approx(expected)
+    assert rank_biased_overlap(theirs, ours) == pytest.approx(expected)
+
+
+def test_a_change_at_the_top_counts_more_than_one_at_the_end():
+    assert rank_biased_overlap("abcdef", "bacdef") < rank_biased_overlap("abcdef", "abcdfe") < 1
+    assert rank_biased_overlap("abcdef", "xbcdef") < rank_biased_overlap("abcdef", "abcdex") < 1
