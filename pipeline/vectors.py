@@ -59,7 +59,7 @@ def norms(matrix: Matrix) -> Norms:
 
 
 class VectorSum:
-    """The sum of the vectors that went by, for their mean; a vector of another length ends it."""
+    """The sum of the finite vectors that went by, for their mean; a vector of another length ends it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -70,7 +70,11 @@ class VectorSum:
         """Float32 vectors, shape (n, dimensions); summed as floats within the call and as doubles over all."""
         if self._is_mixed or not matrix.size:
             return
-        added = matrix.sum(axis=0, dtype=np.float32).astype(np.float64)  # not BLAS, whose threads wait by spinning
+        with np.errstate(all="ignore"):
+            added = matrix.sum(axis=0, dtype=np.float32).astype(np.float64)  # not BLAS, whose threads wait by spinning
+        if not np.isfinite(added).all():  # beyond float32, or of vectors that were let in as they are: JSON has no inf
+            matrix = matrix[np.isfinite(matrix).all(axis=1)]
+            added = matrix.sum(axis=0, dtype=np.float64)
         if self.total is not None and len(self.total) != len(added):
             self._is_mixed, self.count, self.total = True, 0, None
             return

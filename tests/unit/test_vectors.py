@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as np_st
 from pipeline.errors import ErrorCode
 from pipeline.vectors import (
     EmbeddingContract,
+    VectorSum,
     check,
     is_normalized,
     normalize,
@@ -85,3 +86,26 @@ ROWS = np.array([[0.6, 0.8], [3.0, 4.0], [0.0, 0.0], [math.nan, 1.0], [math.inf,
 )
 def test_the_contract_names_each_rows_fault(contract, expected):
     assert check(ROWS, contract) == expected
+
+
+LARGE = np.full((3, 2), 3e38, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("matrices", "total", "count"),
+    [
+        ([[[1, 2], [3, 4]], [[5, 6]]], [9, 12], 3),
+        ([LARGE, LARGE], [6 * float(np.float32(3e38))] * 2, 6),  # beyond float32
+        ([[[1, 2], [math.nan, 0], [math.inf, -math.inf]], [[3, 4]]], [4, 6], 2),
+        ([[[math.nan, 0]]], [0, 0], 0),
+        ([[[1, 2]], [[1, 2, 3]]], None, 0),
+    ],
+    ids=["sum", "large", "not finite", "none finite", "two lengths"],
+)
+def test_the_sum_of_vectors_is_of_the_finite_ones_and_finite(matrices, total, count):
+    summed = VectorSum()
+    for matrix in matrices:
+        summed.add(np.array(matrix, np.float32))
+    assert summed.count == count
+    assert (summed.total is None) == (total is None)
+    assert total is None or summed.total.tolist() == pytest.approx(total)
