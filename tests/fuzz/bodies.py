@@ -1,6 +1,7 @@
 """Answers of an embeddings endpoint as no server should send them, seeded: mutations of sound ones, and worse."""
 
 import base64
+import math
 import random
 from collections.abc import Callable, Iterator
 
@@ -17,10 +18,18 @@ _NUMBERS = (
     b"1e999",
     b"-1e309",
     b"1e39",
+    b"3.4028235677973366e38",  # halfway between the largest float32 and what rounds to infinity
+    b"1e-46",
     b"null",
     b"true",
     b"1" + b"0" * 400,
     b"9" * 5000,
+    b"18446744073709551616",
+    b"-9223372036854775809",
+    b"+1",
+    b".5",
+    b"01",
+    b"0x1",
     b"-0",
     b"1.5e-320",
     b'"0.5"',
@@ -32,12 +41,26 @@ _STRINGS = (
     b'"\\ud800"',
     b'"\\udc00\\ud800"',
     b'"\xff\xfe"',
+    b'"\xc0\x80"',  # overlong
+    b'"\xe2\x82"',  # cut off
+    b'"\xed\xa0\x80"',  # a surrogate, encoded
+    b'"\xf5\x80\x80\x80"',  # beyond Unicode
     b'"\x00"',
     b'"\\u0000"',
     b'"a\\',
     b'"' + b"x" * 2000 + b'"',
 )
-_USAGES = (b"{}", b"null", b"[]", b'{"prompt_tokens":-1}', b'{"prompt_tokens":1e400}', b'{"prompt_tokens":NaN}', b"7")
+_USAGES = (
+    b"{}",
+    b"null",
+    b"[]",
+    b"7",
+    *(b'{"prompt_tokens":%b,"total_tokens":%b}' % (number, number) for number in (
+        b"-1", b"1e400", b"NaN", b"1.5", b"true", b'"9"', b"[9]", b"9223372036854775807", b"9223372036854775808",
+        b"18446744073709551616", b"9" * 400,
+    )),
+)  # fmt: skip
+_LONG = orjson.dumps([0.5] * 4096), base64.b64encode(np.full(4096, 0.5, "<f4").tobytes())
 
 
 def bodies(seed: int, count: int) -> Iterator[bytes]:
@@ -69,8 +92,8 @@ def _answer(chooser: random.Random) -> bytes:
 
 
 def _vector(chooser: random.Random) -> bytes:
-    length = DIMENSIONS if chooser.random() < 0.98 else chooser.choice((0, 1, 3, 5, 4096))
-    numbers = [chooser.uniform(-1, 1) for _ in range(length)]
+    length = DIMENSIONS if chooser.random() < 0.98 else chooser.choice((0, 1, 2, 3, 5, 8))
+    numbers = _numbers(chooser, length)
     kind = chooser.random()
     if kind < 0.45:
         return orjson.dumps(numbers)
@@ -80,10 +103,45 @@ def _vector(chooser: random.Random) -> bytes:
         return b"[" + b",".join(spelled) + b"]"
     if kind < 0.93:
         return b'"' + base64.b64encode(np.array(numbers, "<f4").tobytes()) + b'"'
-    if kind < 0.99:
+    if kind < 0.97:
         raw = chooser.randbytes(4 * length)  # NaN, infinities and subnormals as bits
         return b'"' + base64.b64encode(raw) + b'"'
-    return chooser.choice((*_STRINGS, *_NUMBERS, *_USAGES))
+    if kind < 0.985:
+        return b'"' + _odd_base64(chooser, np.array(numbers, "<f4").tobytes()) + b'"'
+    if kind < 0.99:
+        return chooser.choice((_LONG[0], b'"' + _LONG[1] + b'"'))
+    return chooser.choice(_NO_VECTORS)
+
+
+def _numbers(chooser: random.Random, length: int) -> list[float]:
+    """Half of them of length 1; some near the ends of float32."""
+    numbers = [chooser.uniform(-1, 1) for _ in range(length)]
+    drawn = chooser.random()
+    if drawn < 0.5:
+        norm = math.hypot(*numbers) or 1.0
+        return [number / norm for number in numbers]
+    if drawn < 0.53:
+        scale = chooser.choice((0.0, -0.0, 1e-45, 1e-30, 7e4, 3.4e38))
+        return [math.copysign(scale, number) for number in numbers]
+    return numbers
+
+
+def _odd_base64(chooser: random.Random, raw: bytes) -> bytes:
+    text = base64.b64encode(raw)
+    return chooser.choice(
+        (
+            base64.b64encode(raw[:-1]),  # no whole number
+            base64.b64encode(raw + b"\0"),
+            base64.urlsafe_b64encode(b"\xff" * len(raw)),
+            text.rstrip(b"="),
+            text + b"=",
+            b"=" + text,
+            text[:4] + b"\\n" + text[4:],
+            b" " + text,
+            b"data:;base64," + text,
+            text[:3] + "é".encode() + text[4:],
+        )
+    )
 
 
 def _flip(chooser: random.Random, body: bytes) -> bytes:
@@ -109,23 +167,41 @@ def _remove(chooser: random.Random, body: bytes) -> bytes:
 
 def _insert(chooser: random.Random, body: bytes) -> bytes:
     at = chooser.randrange(len(body) + 1)
-    piece = chooser.choice(
-        (*_NUMBERS, *_STRINGS, b"[", b"]", b"{", b"}", b",", b'"', b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf")
-    )
-    return body[:at] + piece + body[at:]
+    return body[:at] + chooser.choice(_PIECES) + body[at:]
 
 
 def _nest(chooser: random.Random, body: bytes) -> bytes:
     depth = chooser.choice((10, 1_000, 1_025, 20_000))
-    at = body.find(b'"embedding":')
-    nested = b"[" * depth + b"]" * chooser.choice((depth, 0))
-    return nested if at < 0 or chooser.random() < 0.5 else body[: at + 12] + nested + body[at + 12 :]
+    opening, closing = chooser.choice(((b"[", b"]"), (b'{"a":', b"}")))
+    nested = opening * depth + b"0" + closing * chooser.choice((depth, 0))
+    name = chooser.choice((b'"embedding":', b'"usage":', b'"data":', b'"index":', b'"model":'))
+    at = body.find(name)
+    if at < 0 or chooser.random() < 0.5:
+        return nested
+    at += len(name)
+    return body[:at] + nested + chooser.choice((b",", b"")) + body[at:]
 
 
 def _wrap(chooser: random.Random, body: bytes) -> bytes:
     return chooser.choice((b"[%b]", b'{"data":%b}', b'{"error":{"message":%b}}', b"\xef\xbb\xbf%b", b"%b%b"[:2])) % body
 
 
+def _twice(chooser: random.Random, body: bytes) -> bytes:
+    """A key that stands twice in its object: readers may take either."""
+    name, value = chooser.choice(
+        ((b'"embedding":', b"[1]"), (b'"index":', b"0"), (b'"data":', b"[]"), (b'"model":', b'"n"'))
+    )
+    at = body.find(name)
+    return body if at < 0 else body[:at] + name + value + b"," + body[at:]
+
+
+def _recode(chooser: random.Random, body: bytes) -> bytes:
+    text = body.decode("utf-8", "replace")
+    return text.encode(chooser.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1", "cp037")), "replace")
+
+
+_NO_VECTORS = (*_STRINGS, *_NUMBERS, *_USAGES)
+_PIECES = (*_NUMBERS, *_STRINGS, b"[", b"]", b"{", b"}", b",", b'"', b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf")
 _MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
     _flip,
     _flip,
@@ -137,4 +213,6 @@ _MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
     _insert,
     _nest,
     _wrap,
+    _twice,
+    _recode,
 )
