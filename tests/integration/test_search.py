@@ -37,7 +37,7 @@ def test_the_nearest_rows_mean_what_was_asked(
     assert overlap(found, other) == 0.0
     assert (rank_overlap(found, found), rank_overlap(found, other)) == (pytest.approx(1.0), 0.0)
 
-    shown = CliRunner().invoke(app, [results, "copy a file", "--k", "5", "--compare", results])
+    shown = CliRunner().invoke(app, [results, "copy a file", "--k", "5", "--compare", results, "--instruction", ""])
     assert shown.exit_code == 0, shown.output
     printed = shown.output + capsys.readouterr().out
     assert "shutil.copyfile" in printed
