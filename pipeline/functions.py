@@ -19,6 +19,7 @@ from pyspark.sql.types import DataType
 from pyspark.sql.utils import is_remote
 
 from pipeline.answer_types import unreadable
+from pipeline.arguments import not_constant
 from pipeline.calls import Place, local_path, plan_ai_query
 from pipeline.catalog import Catalog, open_catalog
 from pipeline.column_plan import ColumnPlan
@@ -74,10 +75,11 @@ def ai_query(
         "endpoint": endpoint,
         "returnType": _arrow(return_type) if isinstance(return_type, DataType) else return_type,
         "failOnError": fail_on_error,
-        "modelParameters": dict(model_parameters) if model_parameters is not None else None,
+        "modelParameters": dict(model_parameters) if isinstance(model_parameters, Mapping) else model_parameters,
         "responseFormat": json.dumps(response_format) if isinstance(response_format, Mapping) else response_format,
         "details": details,
     }
+    require_constants("ai_query", values)
     let_output_flow()
     columns = [as_column(request)] + ([as_column(files)] if files is not None else [])
     rows = {"request": None} | ({"files": None} if files is not None else {})
@@ -180,6 +182,19 @@ def slots() -> int:
 def as_column(value: Column | str) -> Column:
     """A column, or the one of that name."""
     return F.col(value) if isinstance(value, str) else value
+
+
+def require_constants(function: str, values: Mapping[str, Any]) -> None:
+    """What must be known when a call is written is no column. Raises AiFunctionError."""
+    for name, value in values.items():
+        if _has_column(value):
+            raise not_constant(function, name)
+
+
+def _has_column(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_column, value.values()))
+    return isinstance(value, Column) or (isinstance(value, list | tuple) and any(map(_has_column, value)))
 
 
 def _read_type(ddl: str) -> pa.DataType:

@@ -15,7 +15,7 @@ from pipeline.calls import plan_ai_query
 from pipeline.column_plan import ColumnPlan
 from pipeline.conditions import AiFunctionError
 from pipeline.pandas_calls import configure, listed, place, rendered, run, to_array, to_series, to_struct
-from pipeline.siblings import BY_NAME, of_version
+from pipeline.siblings import BY_NAME, labelled
 
 __all__ = ["FrameAi", "SeriesAi", "configure"]
 
@@ -104,7 +104,7 @@ class SeriesAi:
 
     def mask(self, labels: Sequence[str]) -> pd.Series:
         """`ai_mask`: what the labels name as [MASKED]."""
-        return self._called("ai_mask", {"labels": list(labels)})
+        return self._called("ai_mask", labelled(labels))
 
     def fix_grammar(self) -> pd.Series:
         """`ai_fix_grammar`: the text without mistakes."""
@@ -138,7 +138,7 @@ class SeriesAi:
         return self._as_series(self._computed(name, values, *texts))
 
     def _of_version(self, name: str, labels: Labels, options: Mapping[str, str] | None) -> Answers:
-        call = BY_NAME[name].plan(place(), of_version(labels, options), {})
+        call = BY_NAME[name].plan(place(), labelled(labels, options), {})
         assert isinstance(call, ColumnPlan)
         found = run(call, [to_array(self._series)])
         if call.result.is_variant:

@@ -5,8 +5,8 @@ from typing import Any
 
 from pyspark.sql import Column
 
-from pipeline.functions import as_column, invoke, let_output_flow, place
-from pipeline.siblings import BY_NAME, of_version
+from pipeline.functions import as_column, invoke, let_output_flow, place, require_constants
+from pipeline.siblings import BY_NAME, labelled
 
 
 def ai_gen(prompt: Column | str) -> Column:
@@ -22,7 +22,7 @@ def ai_classify(
     Labels as JSON, or as a mapping of label and description, are version 2: VARIANT {response, error_message}, up to 500
     labels, with `options` of `multilabel` ("true") and `instructions`.
     """
-    return _over("ai_classify", of_version(labels, options), content)
+    return _over("ai_classify", labelled(labels, options), content)
 
 
 def ai_extract(
@@ -33,7 +33,7 @@ def ai_extract(
     A JSON schema, as text or as a mapping, is version 2: VARIANT {response, error_message}, with `options` of
     `instructions`.
     """
-    return _over("ai_extract", of_version(labels, options), content)
+    return _over("ai_extract", labelled(labels, options), content)
 
 
 def ai_summarize(content: Column | str, max_words: int = 50) -> Column:
@@ -53,7 +53,7 @@ def ai_similarity(expr1: Column | str, expr2: Column | str) -> Column:
 
 def ai_mask(content: Column | str, labels: Sequence[str]) -> Column:
     """The text with what the labels name as [MASKED]; STRING."""
-    return _over("ai_mask", {"labels": list(labels)}, content)
+    return _over("ai_mask", labelled(labels), content)
 
 
 def ai_fix_grammar(content: Column | str) -> Column:
@@ -82,6 +82,7 @@ def ai_count_tokens(content: Column | str) -> Column:
 
 
 def _over(name: str, values: dict[str, Any], *columns: Column | str) -> Column:
+    require_constants(name, values)
     let_output_flow()
     call = BY_NAME[name].plan(place(), values, {})
     made: Column = invoke(call, [as_column(column) for column in columns], lambda udf, arguments: udf(*arguments))

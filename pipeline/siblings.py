@@ -1,7 +1,7 @@
 """Every function by name, and those beside `ai_query`: a template each, structured output where it helps; no Spark."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,10 +137,13 @@ def _labels(function: str, values: Values, least: int = 1, most: int = 500) -> l
     return list(labels)
 
 
-def of_version(labels: Sequence[str] | str | Mapping[str, Any], options: Mapping[str, str] | None) -> dict[str, Any]:
-    """The constants of a classification or extraction: a mapping stands for its JSON, which is version 2."""
+def labelled(labels: Any, options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The constants of a function of labels: a mapping stands for its JSON, which is version 2.
+
+    What is neither text nor a collection stays as it is, for the check of constants.
+    """
     given = json.dumps(dict(labels)) if isinstance(labels, Mapping) else labels
-    values: dict[str, Any] = {"labels": given if isinstance(given, str) else list(given)}
+    values = {"labels": list(given) if isinstance(given, Sized) and not isinstance(given, str) else given}
     return values if options is None else {**values, "options": MapValue(options)}
 
 
