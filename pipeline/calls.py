@@ -55,6 +55,7 @@ class Place:
     default_endpoint: str | None = None  # over those of the catalog
     default_embedding_endpoint: str | None = None
     cache_path: str | None = None
+    zone: str = "UTC"  # of a time that an answer gives without one
 
     def find_endpoint(self, name: str) -> NamedEndpoint:
         """The endpoint of this name. Raises AiFunctionError that lists what is known."""
@@ -98,6 +99,7 @@ def plan_ai_query(place: Place, values: Mapping[str, Any], rows: Mapping[str, st
         schema=answer.schema,
         fails=constant(name, values, "failOnError", bool, True),
         has_details=constant(name, values, "details", bool, False),
+        zone=place.zone,
     )
     question = QuestionSpec(endpoint.task, ("request", "files") if has_files else ("request",))
     return planned(place, name, endpoint, question, result, {**parameters, **answer.sent})

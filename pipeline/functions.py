@@ -149,6 +149,7 @@ def let_output_flow(spark: SparkSession | None = None) -> None:
 def place() -> Place:
     """What the active session says about its calls, over what `register` was told. Raises ConfigError."""
     path = setting("endpoints")
+    spark = SparkSession.getActiveSession()
     return Place(
         catalog=open_catalog(path) if path is not None else registered.catalog,
         read_type=_read_type,
@@ -157,6 +158,7 @@ def place() -> Place:
         default_endpoint=setting("default_endpoint"),
         default_embedding_endpoint=setting("default_embedding_endpoint"),
         cache_path=local_path(setting("cache")),
+        zone=str(spark.conf.get("spark.sql.session.timeZone")) if spark is not None else "UTC",
     )
 
 

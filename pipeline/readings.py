@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.conditions import AiFunctionError
 from pipeline.json_schemas import mistake
+from pipeline.moments import zone_of
 from pipeline.records import Outcome, Usage
 from pipeline.result_types import NotOfType, json_text, parse, unfenced
 
@@ -43,6 +44,7 @@ class ResultSpec:
     has_many: bool = False  # several labels may fit
 
     @property
+    zone: str = "UTC"  # of a time that names none
     def is_struct(self) -> bool:
         """Whether T comes in STRUCT<result: T, errorMessage: STRING, ...>."""
         return not self.is_variant and (self.has_details or not self.fails)
@@ -78,7 +80,7 @@ def value_of(response: Any, spec: ResultSpec) -> Any:
             _keep(response, spec.schema)
         if spec.reading in ("json", "json_object"):
             return json_text(response, is_object=spec.reading == "json_object")
-        return parse(response, spec.kind)
+        return parse(response, spec.kind, zone_of(spec.zone))
     except NotOfType as exc:
         if spec.reading == "typed_or_null":
             return None

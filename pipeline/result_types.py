@@ -6,13 +6,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.moments import read_date, read_local, read_timestamp
+
 _FENCED = re.compile(r"\s*```[\w-]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\s*", re.DOTALL)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string)
 
 
@@ -39,11 +42,12 @@ def json_text(text: str, *, is_object: bool) -> str:
     return inner
 
 
-def parse(text: str, wanted: pa.DataType) -> Any:
+def parse(text: str, wanted: pa.DataType, zone: tzinfo | None = None) -> Any:
     """The answer as a value that `pa.array(..., type=wanted)` takes.
 
     Scalars are read from JSON or from bare text, an object of one field counts as its field, a single object is an
-    array of one. Fields that are missing are null, unknown ones are dropped. Raises NotOfType.
+    array of one. Fields that are missing are null, unknown ones are dropped. A time that names no zone is one of `zone`.
+    Raises NotOfType.
     """
     if any(is_text(wanted) for is_text in _TEXT_TYPES):
         return text
@@ -52,7 +56,7 @@ def parse(text: str, wanted: pa.DataType) -> Any:
         value = _load(inner)
         if pa.types.is_list(wanted) and isinstance(value, dict) and not pa.types.is_map(wanted):
             value = [value]
-        return _convert(value, wanted, "$")
+        return _convert(value, wanted, "$", zone)
     try:
         value = json.loads(inner, parse_float=Decimal)
     except (ValueError, RecursionError):
@@ -63,7 +67,7 @@ def parse(text: str, wanted: pa.DataType) -> Any:
         (value,) = value.values()
     if value is None:
         return None
-    return _convert(value, wanted, "$")
+    return _convert(value, wanted, "$", zone)
 
 
 def to_json_schema(kind: pa.DataType) -> dict[str, Any]:
@@ -105,31 +109,35 @@ def _load(text: str) -> Any:
         raise NotOfType("the answer is not JSON") from None
 
 
-def _convert(value: Any, wanted: pa.DataType, place: str) -> Any:
+def _convert(value: Any, wanted: pa.DataType, place: str, zone: tzinfo | None) -> Any:
     if value is None:
         return None
     types = pa.types
     if types.is_struct(wanted):
         if not isinstance(value, dict):
             raise _misfit(value, wanted, place)
-        return {field.name: _convert(value.get(field.name), field.type, f"{place}.{field.name}") for field in wanted}
+        return {
+            field.name: _convert(value.get(field.name), field.type, f"{place}.{field.name}", zone) for field in wanted
+        }
     if types.is_map(wanted):
         if not isinstance(value, dict):
             raise _misfit(value, wanted, place)
         return [
-            (_convert(name, wanted.key_type, place), _convert(item, wanted.item_type, f"{place}[*]"))
+            (_convert(name, wanted.key_type, place, zone), _convert(item, wanted.item_type, f"{place}[*]", zone))
             for name, item in value.items()
         ]
     if types.is_list(wanted):
         if not isinstance(value, list):
             raise _misfit(value, wanted, place)
-        return [_convert(item, wanted.value_type, f"{place}[{index}]") for index, item in enumerate(value)]
-    for accepts, read in _READERS:
-        if accepts(wanted):
-            try:
+        return [_convert(item, wanted.value_type, f"{place}[{index}]", zone) for index, item in enumerate(value)]
+    try:
+        if types.is_timestamp(wanted):
+            return _timestamp(value, wanted, zone)
+        for accepts, read in _READERS:
+            if accepts(wanted):
                 return read(value, wanted)
-            except (ValueError, ArithmeticError, TypeError, binascii.Error):
-                raise _misfit(value, wanted, place) from None
+    except (ValueError, ArithmeticError, TypeError, binascii.Error):
+        raise _misfit(value, wanted, place) from None
     raise NotOfType(f"{place}: {_name(wanted)} cannot be read from an answer")
 
 
@@ -196,14 +204,15 @@ def _number(value: Any) -> Decimal:
 
 
 def _date(value: Any, wanted: pa.DataType) -> date:
-    return date.fromisoformat(_string(value)[:10])
+    return read_date(_string(value))
 
 
-def _timestamp(value: Any, wanted: pa.DataType) -> datetime:
-    moment = datetime.fromisoformat(_string(value))
-    if wanted.tz is not None and moment.tzinfo is None:
-        raise ValueError  # the session's zone is not known to an executor
-    return moment if wanted.tz is not None else moment.replace(tzinfo=None)
+def _timestamp(value: Any, wanted: pa.DataType, zone: tzinfo | None) -> datetime:
+    if wanted.tz is None:
+        return read_local(_string(value))
+    if type(value) is int:
+        return _EPOCH + timedelta(seconds=value)
+    return read_timestamp(_string(value), zone)
 
 
 def _binary(value: Any, wanted: pa.DataType) -> bytes:
@@ -228,6 +237,5 @@ _READERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any, pa.DataType]
     (pa.types.is_floating, _float),
     (pa.types.is_decimal, _decimal),
     (pa.types.is_date, _date),
-    (pa.types.is_timestamp, _timestamp),
     (pa.types.is_binary, _binary),
 )

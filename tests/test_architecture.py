@@ -20,7 +20,7 @@ FLOORS: dict[int, set[str]] = {
     1: {
         "json_schemas",
         *("arguments", "batching", "columns", "conditions", "config", "ddl", "decoding"),
-        *("estimates", "identity", "limits", "long_texts", "messages", "model_parameters", "prices"),
+        *("estimates", "identity", "limits", "long_texts", "messages", "model_parameters", "moments", "prices"),
         *("prompts", "references", "result_types", "retry", "tokens", "vector_types", "vectors"),
     },
     2: {"answer_types", "endpoints", "local_functions", "questions", "readings"},

@@ -1,5 +1,6 @@
 """`ai_query` over Spark beyond single calls: limits, cache, streams, views, failing, what a plan shows."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,37 @@ def test_a_limit_above_a_filter_ends_the_calls(sql: SparkSession, simulator: Han
     bill = simulator.bill()
     assert bill.requests <= 91 + 8
     assert simulator.bill().requests <= bill.requests + 8
+
+
+TIMES = [
+    *("2024-05-01 12:00:00", "2024-05-01T12:00:00.123456789+02:00", "2024-05-01 12:00:00Z", "2024-5-1 1:2:3"),
+    *("2024-05-01 12:00:00 America/New_York", "2024-05-01 12:00:00 UTC+3", "2024-05", "2024-05-01 10", "2024-05-01"),
+    *("2024-03-31 02:30:00", "2024-10-27 02:30:00", "1890-01-01 00:00:00", "2024-05-01 10:30:00."),
+    *("2024-05-01 or so", "2024-13-01", "2024-05-01 24:00:00", "2024-05-01 12:00:00+19:00", "now", "1 May 2024"),
+]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "-05:30"])
+def test_times_are_read_as_from_json_reads_them_in_the_zone_of_the_session(sql: SparkSession, zone: str) -> None:
+    """What `from_json` reads as NULL fails its row here."""
+    kept = sql.conf.get("spark.sql.session.timeZone")
+    sql.conf.set("spark.sql.session.timeZone", zone)
+    try:
+        sql.createDataFrame(
+            [(json.dumps({"v": text}, separators=(",", ":")),) for text in TIMES], "j string"
+        ).createOrReplaceTempView("times")
+        for kind, plain in {"TIMESTAMP": "unix_micros", "TIMESTAMP_NTZ": "string", "DATE": "string"}.items():
+            call = f"ai_query('chat', j, 'STRUCT<v: {kind}>', false)"
+            rows = sql.sql(
+                f"SELECT j, {plain}(from_json(j, 'v {kind}').v) AS spark, {plain}(r.result.v) AS ours, "
+                f"r.errorMessage LIKE '%PARSE_CAST_ERROR%' AS failed FROM (SELECT j, {call} AS r FROM times)"
+            ).collect()
+            assert [(row["j"], row["ours"]) for row in rows] == [(row["j"], row["spark"]) for row in rows]
+            assert [row["failed"] or False for row in rows] == [row["spark"] is None for row in rows]
+            assert len({row["spark"] for row in rows}) > 4
+    finally:
+        sql.catalog.dropTempView("times")
+        sql.conf.set("spark.sql.session.timeZone", kept)
 
 
 def test_views_tables_and_functions_carry_it(sql: SparkSession, simulator: Handle) -> None:

@@ -1,4 +1,5 @@
 import datetime
+import zoneinfo
 from decimal import Decimal
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pytest
 from pipeline.result_types import NotOfType, has_map, json_text, parse, to_json_schema, unfenced
 
 ROW = pa.struct([("a", pa.int32()), ("b", pa.list_(pa.string()))])
+MOMENT = pa.timestamp("us", tz="UTC")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,8 @@ ROW = pa.struct([("a", pa.int32()), ("b", pa.list_(pa.string()))])
         ('{"answer": 5}', pa.int32(), 5),
         ("2026-11-21", pa.date32(), datetime.date(2026, 11, 21)),
         ("2026-11-21T10:00:00", pa.timestamp("us"), datetime.datetime(2026, 11, 21, 10)),
+        ("2026-11-21T10:00:00Z", MOMENT, datetime.datetime(2026, 11, 21, 10, tzinfo=datetime.UTC)),
+        ("1795255200", MOMENT, datetime.datetime(2026, 11, 21, 10, tzinfo=datetime.UTC)),
         ('"aGk="', pa.binary(), b"hi"),
         ('{"a": 1, "b": ["x"], "c": 9}', ROW, {"a": 1, "b": ["x"]}),
         ('{"a": null}', ROW, {"a": None, "b": None}),
@@ -59,6 +63,10 @@ def test_answers_are_read_as_from_json_would(text, wanted, value):
         ('{"a": "x"}', ROW, "$.a of the answer is a string, not INT32", False),
         ('{"b": [1], "a": [2]}', ROW, "$.a of the answer is an array, not INT32", False),
         ("[1, 2]", pa.map_(pa.string(), pa.int32()), "not MAP", False),
+        ("2026-11-21 10:00:00Z", pa.timestamp("us"), "the answer is a string, not TIMESTAMP[US]", False),
+        ("2026-11-21 10:00:00", MOMENT, "the answer is a string, not TIMESTAMP[US, TZ=UTC]", False),
+        ("1e300", MOMENT, "the answer is a number, not TIMESTAMP[US, TZ=UTC]", False),
+        ("9" * 30, MOMENT, "the answer is a number, not TIMESTAMP[US, TZ=UTC]", False),
         ("[" * 100_000, ROW, "the answer is not JSON", False),
     ],
 )
@@ -67,6 +75,13 @@ def test_what_does_not_fit_says_where_and_shows_no_answer(text, wanted, message,
         parse(text, wanted)
     assert message in str(caught.value)
     assert caught.value.is_columns is is_columns
+
+
+def test_times_without_a_zone_are_of_the_given_one_at_every_depth():
+    kind = pa.struct([("all", pa.list_(pa.map_(pa.string(), MOMENT)))])
+    moment = datetime.datetime(2024, 5, 1, 10, tzinfo=datetime.UTC)
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    assert parse('{"all": [{"at": "2024-05-01 12:00:00"}]}', kind, berlin) == {"all": [[("at", moment)]]}
 
 
 def test_json_stays_text():
