@@ -23,7 +23,9 @@ _DETAILS: tuple[tuple[str, pa.DataType], ...] = (
     ("model", pa.string()),
     ("attempts", pa.int32()),
     ("request_id", pa.string()),
+    ("status", pa.int32()),
 )
+_OK = 200  # of an answer: which 2xx it was is not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ class ResultSpec:
     schema: str | None = None
     is_variant: bool = False
     has_many: bool = False  # several labels may fit
+    zone: str = "UTC"  # of a time that names none
 
     @property
-    zone: str = "UTC"  # of a time that names none
     def is_struct(self) -> bool:
         """Whether T comes in STRUCT<result: T, errorMessage: STRING, ...>."""
         return not self.is_variant and (self.has_details or not self.fails)
@@ -123,6 +125,7 @@ def _details(outcome: Outcome | None) -> dict[str, Any]:
         "model": outcome.model,
         "attempts": outcome.attempts,
         "request_id": outcome.request_id,
+        "status": _OK if outcome.error is None else outcome.error.status,
     }
 
 

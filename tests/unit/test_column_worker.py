@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64encode
 
 import pyarrow as pa
 import pytest
@@ -140,13 +141,21 @@ def test_details_are_appended_and_usage_is_counted_once(loop):
     plan = chat(ResultSpec(pa.string(), has_details=True))
     first, second = answers([pa.array(["t", "t"])], plan, loop, Fake())
     assert list(first) == [
-        "result", "errorMessage", "usage", "finish_reason", "model", "attempts", "request_id"
+        "result", "errorMessage", "usage", "finish_reason", "model", "attempts", "request_id", "status"
     ]  # fmt: skip
     assert (first["usage"]["total_tokens"], first["finish_reason"], first["model"], first["attempts"]) == (
         13, "stop", "m-1", 1,
     )  # fmt: skip
     assert second["usage"]["total_tokens"] is None
     assert second["request_id"] == first["request_id"]
+    assert (first["status"], second["status"]) == (200, 200)
+
+
+def test_the_status_of_a_failed_row_is_the_servers(loop):
+    fake = Fake(plans={"t": [refused(400)]})
+    plan = chat(ResultSpec(pa.string(), fails=False, has_details=True))
+    failed, asked_nothing, blank = answers([pa.array(["t", None, " "])], plan, loop, fake)
+    assert [row["status"] for row in (failed, asked_nothing, blank)] == [400, None, None]
 
 
 def test_vectors_travel_many_per_call(loop):
@@ -175,20 +184,24 @@ def test_messages_and_images_travel(loop):
 
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
     system, user = {"role": "system", "content": "s"}, {"role": "user", "content": "u"}
-    files = [b"\x89PNG\r\n\x1a\n...", b"\xff\xd8\xff..."]
+    starts = {
+        "png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "gif": b"GIF89a", "webp": b"RIFF\x1a\x00\x00\x00WEBPVP8 "
+    }  # fmt: skip
+    files = [*(start + b"..." for start in starts.values()), b"GIF87a..."]
     batches = [(pa.array([[system, user]], pa.list_(message)), pa.array([files], pa.list_(pa.binary())))]
     assert answers(batches, chat(columns=("request", "files")), loop, Echo()) == ["ok"]
     ((first, last),) = seen
     assert first == system
-    assert [part["type"] for part in last["content"]] == ["text", "image_url", "image_url"]
-    assert last["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
-    assert last["content"][2]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert [part["type"] for part in last["content"]] == ["text", *["image_url"] * 5]
+    for part, kind, data in zip(last["content"][1:], [*starts, "gif"], files, strict=True):
+        assert part["image_url"]["url"] == f"data:image/{kind};base64,{b64encode(data).decode()}"
 
     assert answers([pa.array([user], message)], chat(), loop, Echo()) == ["ok"]
     with pytest.raises(AiFunctionError, match="DATATYPE_MISMATCH"):
         answers([pa.array([7])], chat(), loop, Echo())
-    with pytest.raises(AiFunctionError, match="file 1 is no JPEG, PNG, GIF or WebP image"):
-        answers([(pa.array(["u"]), pa.array([b"%PDF"]))], chat(columns=("request", "files")), loop, Echo())
+    for sound in (b"%PDF", b"RIFF\x1a\x00\x00\x00WAVEfmt ", b"GIF88a", b""):
+        with pytest.raises(AiFunctionError, match="file 1 is no JPEG, PNG, GIF or WebP image"):
+            answers([(pa.array(["u"]), pa.array([sound]))], chat(columns=("request", "files")), loop, Echo())
 
 
 def test_templates_read_columns_and_constants(loop):
