@@ -134,6 +134,7 @@ def planned(
         replace(endpoint.transport, in_flight=share),
         endpoint.credentials,
         place.cache_path,
+        endpoint.note,
     )
 
 

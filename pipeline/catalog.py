@@ -50,6 +50,7 @@ class NamedEndpoint:
     max_request_bytes: int = 4_000_000
     limits: tuple[Limit, ...] = ()  # of the whole query; each task has an equal part
     reserve_output: ReserveOutput = "max_tokens"
+    note: str = ""  # for messages: where its name was looked for before
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,10 @@ class Catalog:
         if found is not None:
             return found
         variables = os.environ if environment is None else environment
-        if name and variables.get("DATABRICKS_HOST"):
-            return _of_workspace(name, variables["DATABRICKS_HOST"], bool(variables.get("DATABRICKS_TOKEN")))
         known = ", ".join(sorted(self.endpoints)) or "none"
+        if name and variables.get("DATABRICKS_HOST"):
+            endpoint = _of_workspace(name, variables["DATABRICKS_HOST"], bool(variables.get("DATABRICKS_TOKEN")))
+            return replace(endpoint, note=f"Known in {self.origin}: {known}; every other name is DATABRICKS_HOST's")
         raise ConfigError(
             f"the endpoint {name!r} is unknown. Known in {self.origin}: {known}; DATABRICKS_HOST is not set"
         )

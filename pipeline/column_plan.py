@@ -27,6 +27,7 @@ class ColumnPlan:
     transport: TransportSpec = field(default_factory=TransportSpec)
     credentials: AnyCredentials | None = None
     cache_path: str | None = None
+    note: str = ""  # where the endpoint's name was looked for before, for messages
 
 
 def stop_error(failure: Failure | None, plan: ColumnPlan) -> AiFunctionError:
@@ -42,4 +43,5 @@ def stop_error(failure: Failure | None, plan: ColumnPlan) -> AiFunctionError:
         ErrorCode.QUOTA_EXHAUSTED: f"quota or credit of {where} is used up",
         ErrorCode.CONNECT_FAILED: f"{where} cannot be reached",
     }.get(failure.code, where)
-    return AiFunctionError(row_condition(failure.code), f"{told}: {failure.message}.")
+    note = f" {plan.note}." if plan.note else ""
+    return AiFunctionError(row_condition(failure.code), f"{told}: {failure.message.rstrip('.')}.{note}")

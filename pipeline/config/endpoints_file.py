@@ -82,6 +82,11 @@ def _contradictions(file: EndpointsFile) -> Iterator[str]:
     for name, table in file.endpoints.items():
         if table.kind == "custom" and table.api != "databricks":
             yield f'[endpoints.{name}] api: must be "databricks" for kind = "custom"; nobody else serves such models'
+        if "shared" in table.limits.model_fields_set and table.limits.shared != "static":
+            yield (
+                f'[endpoints.{name}.limits] shared: must be "static" or left out; the tasks of a query have equal parts '
+                "of a limit, and leases are for jobs"
+            )
     wanted = (("default_endpoint", "chat"), ("default_embedding_endpoint", "embedding"))
     for field, kind in wanted:
         name = getattr(file, field)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline import ConfigError, workspace_auth
+from pipeline import AiFunctionError, ConfigError, workspace_auth
 from pipeline.pandas_api import configure
 from pipeline.pandas_calls import _configured
 from pipeline.simulator import Simulator, SimulatorSettings
@@ -99,5 +99,11 @@ def test_a_name_that_no_file_knows_is_an_endpoint_of_the_workspace(monkeypatch: 
         configure(None, progress=False)
         try:
             assert pd.Series(["Hi."]).ai.query("local-chat").tolist() == ["Hi."]
+            configure({"endpoints": {"mine": {"kind": "chat", "base_url": simulator.base_url}}}, progress=False)
+            with pytest.raises(AiFunctionError) as caught:
+                pd.Series(["Hi."]).ai.query("mime")
         finally:
             _configured.place = None
+    assert caught.value.getCondition() == "AI_FUNCTION_HTTP_REQUEST_ERROR"
+    assert f"the endpoint mime at {simulator.host_url} was not found: " in str(caught.value)
+    assert " Known in endpoints: mine; every other name is DATABRICKS_HOST's. SQLSTATE: " in str(caught.value)

@@ -43,6 +43,11 @@ def test_limits_retry_and_a_reference_are_read():
     assert endpoint.contract.dimensions == 4
 
 
+def test_static_parts_may_be_said():
+    static = {"endpoints": {"a": {**CHAT, "limits": {"shared": "static", "in_flight": 3}}}}
+    assert open_catalog(static) == open_catalog({"endpoints": {"a": {**CHAT, "limits": {"in_flight": 3}}}})
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"'c' is unknown. Known in endpoints: a, b; DATABRICKS_HOST is not set"):
         open_catalog({"endpoints": {"b": CHAT, "a": CHAT}}).find("c", {})
@@ -65,6 +70,7 @@ def test_the_workspace_of_the_environment_is_asked_next(name, task):
     assert (endpoint.task, endpoint.api, endpoint.base_url) == (task, "databricks", "https://adb-1.net")
     assert endpoint.credentials is not None
     assert endpoint.credentials.describe() == "env:DATABRICKS_TOKEN"
+    assert endpoint.note == "Known in endpoints: a; every other name is DATABRICKS_HOST's"
     without = open_catalog({"endpoints": {"a": CHAT}}).find(name, {"DATABRICKS_HOST": "adb-1.net"})
     assert without == replace(endpoint, credentials=WorkspaceCredentials("https://adb-1.net"))
 
@@ -88,6 +94,10 @@ def test_the_session_overrides_the_default():
         (
             {"endpoints": {"a": {**CHAT, "limits": {"in_flihgt": 1}}}},
             "[endpoints.a.limits] in_flihgt: unknown key; did you mean in_flight?",
+        ),
+        (
+            {"endpoints": {"a": {**CHAT, "limits": {"shared": "leases"}}}},
+            '[endpoints.a.limits] shared: must be "static" or left out; the tasks of a query have equal parts of a limit',
         ),
         ({"endpoint": {}}, "endpoint: unknown key; did you mean endpoints?"),
         ({"default_endpoint": "z", "endpoints": {"a": CHAT}}, "there is no [endpoints.z]. Known: a"),
