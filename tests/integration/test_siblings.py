@@ -35,6 +35,7 @@ def endpoints(simulator: Handle) -> dict[str, Any]:
         "endpoints": {
             "chat": {**chat, "model": "local-chat"},
             "fixed": {**chat, "model": "canned-chat"},
+            "wide": {"kind": "embedding", "base_url": simulator.base_url, "model": "local-embedding"},
             "embed": {"kind": "embedding", "base_url": simulator.base_url, "model": "canned-embedding"},
         },
     }
@@ -175,6 +176,48 @@ def test_a_session_names_its_own_default(sql: SparkSession) -> None:
             sql.sql("SELECT ai_gen('x')")
     finally:
         sql.conf.unset("pipeline.ai.default_endpoint")
+
+
+DEFAULTS = {"default_endpoint": "fixed", "default_embedding_endpoint": "wide"}
+
+
+def with_defaults(spark: SparkSession) -> list[tuple[Any, ...]]:
+    """What two functions of chat and two of embeddings give, in SQL and as columns."""
+    canned, other = "Say this.", "Say that."
+    calls = "ai_gen(a), ai_fix_grammar(a), size(ai_embed(a)), ai_similarity(a, b) < 0.999"
+    frame = spark.createDataFrame([(canned, other)], "a string, b string")
+    columns = (
+        pipeline.ai_gen("a"),
+        pipeline.ai_fix_grammar("a"),
+        F.size(pipeline.ai_embed("a")),
+        pipeline.ai_similarity("a", "b") < 0.999,
+    )
+    frame.createOrReplaceTempView("sayings")
+    rows = [*spark.sql(f"SELECT {calls} FROM sayings").collect(), *frame.select(*columns).collect()]
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("by", ["session", "register"])
+def test_the_default_endpoints_are_those_of_the_session_or_of_register(
+    sql: SparkSession, simulator: Handle, by: str
+) -> None:
+    usual = with_defaults(sql)
+    assert usual[0] == usual[1]
+    try:
+        if by == "register":
+            register(sql, {**endpoints(simulator), **DEFAULTS})
+        else:
+            for name, value in DEFAULTS.items():
+                sql.conf.set(f"pipeline.ai.{name}", value)
+        named = with_defaults(sql)
+    finally:
+        register(sql, endpoints(simulator))
+        for name in DEFAULTS:
+            sql.conf.unset(f"pipeline.ai.{name}")
+    assert named[0] == named[1]
+    assert named[0][:2] == ("Positive.", "Positive.")
+    assert usual[0][0] == "Say this."
+    assert usual[0][2] != named[0][2]
 
 
 def test_templates_can_be_replaced(sql: SparkSession, simulator: Handle, tmp_path: Path) -> None:
