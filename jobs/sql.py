@@ -129,6 +129,13 @@ def _told(results: list[SqlResult], rows: int) -> Iterator[str]:
         parts += [f"{tokens_in:,} tokens in, {tokens_out:,} out"]
         parts += [each.cost_text() for each in results if each.cost]
     yield " · ".join(parts)
+    models = sorted({model for each in results for model in each.unpriced})
+    if models:
+        counted = calls - sum(sum(each.unpriced.values()) for each in results)
+        yield (
+            f"No price is known for model{'s' if len(models) > 1 else ''} {', '.join(models)}: cost counts {counted:,} of "
+            f"{'1 call' if calls == 1 else f'{calls:,} calls'}; --prices FILE gives one."
+        )
     if last.is_cut:
         yield f"At most {rows:,} rows were asked; --rows N asks more, --rows 0 all."
 

@@ -57,6 +57,7 @@ def run_sql(spark: SparkSession, statement: str, *, rows: int | None = 100, pric
         input_tokens=sum(each.input_tokens for each in calls.values()),
         output_tokens=sum(each.output_tokens for each in calls.values()),
         cost=_cost(calls, entries),
+        unpriced=_unpriced(calls, entries),
     )
 
 
@@ -149,6 +150,16 @@ def _cost(calls: Mapping[str, JournalTotals], entries: Sequence[PriceEntry]) -> 
             paid = price.of_tokens(totals.input_tokens, totals.output_tokens, totals.cached_input_tokens)
             cost[price.currency] = cost.get(price.currency, 0.0) + paid
     return cost
+
+
+def _unpriced(calls: Mapping[str, JournalTotals], entries: Sequence[PriceEntry]) -> dict[str, int]:
+    """Calls by model, of models without a price."""
+    counted: dict[str, int] = {}
+    for name, totals in calls.items():
+        model = registered.models.get(name, "")
+        if totals.sent and price_of(model, entries) is None:
+            counted[model] = counted.get(model, 0) + totals.sent
+    return counted
 
 
 def _plain(value: Any) -> Any:

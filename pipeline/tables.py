@@ -28,6 +28,7 @@ class SqlResult:
     input_tokens: int = 0
     output_tokens: int = 0
     cost: Mapping[str, float] = field(default_factory=dict)  # by currency, of the models whose price is known
+    unpriced: Mapping[str, int] = field(default_factory=dict)  # calls by model, of those whose price is not
 
     def cost_text(self) -> str:
         """Like `0.0123 USD`; empty where no price is known."""

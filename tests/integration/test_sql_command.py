@@ -32,6 +32,8 @@ def conf(spark: SparkSession, simulator: Handle, tmp_path_factory: pytest.TempPa
         f'model = "local-chat"\n[endpoints.embed]\nkind = "embedding"\nbase_url = "{simulator.base_url}"\n'
         'model = "canned-embedding"\n[endpoints.away]\nkind = "chat"\nbase_url = "http://127.0.0.1:9/v1"\n'
         "retry = { max_attempts = 1, base_s = 0.01 }\n"
+        f'[endpoints.custom]\nkind = "custom"\napi = "databricks"\nbase_url = "{simulator.host_url}"\n'
+        'model = "local-custom"\n'
     )
     yield path
     registered.catalog = kept
@@ -69,6 +71,7 @@ def test_rows_in_three_forms_and_what_they_cost(conf: Path, simulator: Handle) -
     assert f" · {bill.requests} calls · {bill.input_tokens} tokens in, {bill.output_tokens} out" in done.stderr
     assert "At most 3 rows were asked; --rows N asks more" in done.stderr
     assert bill.requests <= 5
+    assert "No price" not in done.stderr
 
     priced = conf.with_name("prices.toml")
     priced.write_text(
@@ -90,6 +93,17 @@ def test_rows_in_three_forms_and_what_they_cost(conf: Path, simulator: Handle) -
     assert "5" in done.stdout
     assert "1 row in " in done.stderr
     assert "calls" not in done.stderr
+    assert "No price" not in done.stderr
+
+
+def test_calls_without_a_price_are_named(conf: Path, simulator: Handle) -> None:
+    done = call(conf, "SELECT ai_query('custom', 7, 'INT') AS a, ai_gen('x') AS b")
+    assert "No price is known for model local-custom: cost counts 1 of 2 calls; --prices FILE gives one." in done.stderr
+    done = call(conf, "SELECT ai_query('custom', 7, 'INT') AS a", "--output", "json")
+    assert (done.stdout, done.stderr.count("\n")) == ('[{"a": 7}]\n', 2)
+    assert done.stderr.endswith(
+        "\nNo price is known for model local-custom: cost counts 0 of 1 call; --prices FILE gives one.\n"
+    )
 
 
 # arguments -> exit status, how the one line begins
