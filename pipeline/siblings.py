@@ -1,7 +1,7 @@
 """Every function by name, and those beside `ai_query`: a template each, structured output where it helps; no Spark."""
 
 import json
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,7 +143,7 @@ def labelled(labels: Any, options: Mapping[str, str] | None = None) -> dict[str,
     What is neither text nor a collection stays as it is, for the check of constants.
     """
     given = json.dumps(dict(labels)) if isinstance(labels, Mapping) else labels
-    values = {"labels": list(given) if isinstance(given, Sized) and not isinstance(given, str) else given}
+    values = {"labels": list(given) if isinstance(given, Collection) and not isinstance(given, str) else given}
     return values if options is None else {**values, "options": MapValue(options)}
 
 
