@@ -77,16 +77,16 @@ class Questions:
         if self._renderer is not None:
             if not all(isinstance(value, str) for value in row):
                 raise AiFunctionError(
-                    "DATATYPE_MISMATCH", f"{_and(self._spec.columns)} must be STRING; a VARIANT, its to_json."
+                    "DATATYPE_MISMATCH", f"{_and(self._spec.columns)} must be a STRING; of a VARIANT, give to_json."
                 )
             named = dict(zip(self._spec.columns, row, strict=True))
             return self._renderer.render({**self._spec.values, **named})
         if self._spec.task is not Task.CHAT:
             text = row[0]
             if not isinstance(text, str):
-                raise mismatch(self._spec.task)
+                raise mismatch(self._spec.task, self._spec.columns[0])
             return self._identify.of_text(text)
-        messages = _messages(row[0])
+        messages = _messages(row[0], self._spec.columns[0])
         if isinstance(messages, RowError):
             return messages
         if len(row) > 1 and row[1] is not None:
@@ -104,12 +104,12 @@ class Questions:
             return RowError(ErrorCode.INVALID_INPUT, "the record has a value that JSON has no form for")
 
 
-def mismatch(task: Task) -> AiFunctionError:
-    """The error of a `request` of another type."""
+def mismatch(task: Task, name: str = "request") -> AiFunctionError:
+    """The error of a question of another type."""
     allowed = "a STRING"
     if task is Task.CHAT:
         allowed += ", a STRUCT<role: STRING, content: STRING> or an ARRAY of it"
-    return AiFunctionError("DATATYPE_MISMATCH", f"`request` must be {allowed}.")
+    return AiFunctionError("DATATYPE_MISMATCH", f"`{name}` must be {allowed}; of a VARIANT, give to_json.")
 
 
 def image_kind(data: bytes) -> str | None:
@@ -149,14 +149,14 @@ def _values(array: pa.Array) -> list[Any]:
         return _values(array.slice(0, half)) + _values(array.slice(half))
 
 
-def _messages(value: Any) -> Messages | RowError:
+def _messages(value: Any, name: str) -> Messages | RowError:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     given = value if isinstance(value, list) else [value]
     if not all(
         message is None or (isinstance(message, dict) and {"role", "content"} <= message.keys()) for message in given
     ):
-        raise mismatch(Task.CHAT)
+        raise mismatch(Task.CHAT, name)
     messages = checked_messages(given, is_text_only=True)
     if isinstance(messages, RowError):
         return messages

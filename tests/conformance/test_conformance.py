@@ -2,16 +2,17 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import VariantVal
 
-from pipeline import AiFunctionError, register
+from pipeline import AiFunctionError, ai_classify, ai_gen, ai_query, register
 from pipeline.conditions import SQLSTATES
 from pipeline.simulator import Simulator, SimulatorSettings
 from pipeline.simulator.handle import Handle
@@ -127,6 +128,26 @@ def test_columns_of_a_wrong_type_are_refused_by_their_first_row(
     with pytest.raises(PySparkException) as caught:
         frame.collect()
     assert re.search(rf"\[{condition}\] .* SQLSTATE: {state(condition)}$", str(caught.value), re.MULTILINE)
+    assert simulator.bill().requests == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ai_gen("v"), r"`prompt` must be .*; of a VARIANT, give to_json\. SQLSTATE: 42K09$"),
+        (lambda: ai_classify("v", '["city", "land"]'), r"`content` must be a STRING; of a VARIANT, give to_json\. SQL"),
+        (lambda: ai_query("chat", "v"), r"`request` must be .*; of a VARIANT, give to_json\. SQLSTATE: 42K09$"),
+    ],
+    ids=["gen", "classify", "query"],
+)
+def test_a_column_of_variant_is_refused_in_a_sentence_that_says_what_to_give(
+    sql: SparkSession, simulator: Handle, make: Callable[[], Column], said: str
+) -> None:
+    simulator.reset_bill()
+    frame = sql.range(1).select(F.parse_json(F.lit('{"x": 1}')).alias("v")).select(make())
+    with pytest.raises(PySparkException) as caught:
+        frame.collect()
+    assert re.search(rf"\[DATATYPE_MISMATCH\] {said}", str(caught.value), re.MULTILINE)
     assert simulator.bill().requests == 0
 
 
