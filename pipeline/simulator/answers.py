@@ -9,7 +9,7 @@ import orjson
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 _WORD = re.compile(r"\w{3,}")
-_INSTRUCTION = re.compile(r"\s*[^\n:.!?]{1,200}:\s+")
+_INSTRUCTION = re.compile(r"\s*(?:[^\n]{1,300}:\n\s*\n|[^\n:.!?]{1,200}:\s+)")
 _MAX_SENTENCES = 200  # a hostile text costs no more than this
 _MAX_DEPTH = 16
 
@@ -27,7 +27,8 @@ def sentences(text: str) -> list[str]:
 def summarize(text: str, count: int = 1) -> str:
     """The `count` sentences nearest to the text's centroid, in the text's order.
 
-    An instruction that opens the text and ends in a colon ("Summarise in one sentence: ...") is not summarised.
+    An instruction that opens the text and ends in a colon ("Summarise in one sentence: ...") is not summarised: one
+    sentence, or a line above a blank one.
     """
     opening = _INSTRUCTION.match(text, 0, 400)  # bounded: white space without end would make it slow
     rest = text[opening.end() :] if opening else text

@@ -500,6 +500,7 @@ def test_the_summary_is_one_of_the_sentences(sim):
         ("   \n ", ""),
         ("one", "one"),
         ("Summarise in one sentence: It rains.", "It rains."),
+        ("Mask every name below. Answer with the text: a, b:\n\nIt rains.", "It rains."),
         ("Title:\n", "Title:"),
     ],
 )
