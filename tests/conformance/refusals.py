@@ -45,7 +45,7 @@ PARAMETERS = "AI_FUNCTION_INVALID_MODEL_PARAMETERS"
 FORMAT = "AI_FUNCTION_UNSUPPORTED_RESPONSE_FORMAT"
 MISMATCH = "DATATYPE_MISMATCH"
 
-PYTHONS_OWN = "Python itself binds the arguments of a column function, and raises TypeError"
+PYTHONS_OWN = "Python itself binds the arguments of a column function: a TypeError, or a SyntaxError"
 P = F.col
 
 
