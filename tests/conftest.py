@@ -1,4 +1,4 @@
-"""One Spark session per test run, and the flag for the long versions."""
+"""One Spark session per process of a test run, and the flag for the long versions."""
 
 import os
 import sys

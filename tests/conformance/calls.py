@@ -273,7 +273,7 @@ CASES = {
         column=lambda: ai_query("chat", F.lit(" "), fail_on_error=False)["errorMessage"],
     ),
     "retried once": Case("ai_query('chat', p || ' [[fault:overloaded_529:1]]')", rows=PLAIN, billed=4,
-        column=lambda: ai_query("chat", F.concat("p", F.lit(" [[fault:overloaded_529:1]]"))),
+        column=lambda: ai_query("chat", F.concat("p", F.lit("  [[fault:overloaded_529:1]]"))),
     ),
     "details": Case(
         "ai_query('chat', p, details => true).attempts", "int", [1, None, 1],

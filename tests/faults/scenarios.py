@@ -19,8 +19,13 @@ from tests.faults.kills import Killer, Victim
 from tests.jobs import embedding_sections, make_job, numbered, write_source
 
 MASTERS: Mapping[Victim, str] = {"worker": "local[2,1000]", "executor": "local-cluster[2,1,1024]"}
-# an executor that dies is replaced, and the task it took down counts as failed: neither may end the job
-_ENDURING = {"spark.task.maxFailures": "1000", "spark.deploy.maxExecutorRetries": "-1"}
+# an executor that dies is replaced, the task it took down counts as failed, and its part of the shuffle fails the
+# stage: none of them may end the job
+_ENDURING = {
+    "spark.task.maxFailures": "1000",
+    "spark.deploy.maxExecutorRetries": "-1",
+    "spark.stage.maxConsecutiveAttempts": "1000",
+}
 IN_FLIGHT = 64
 BUCKETS = 8
 DIMENSIONS = 64
