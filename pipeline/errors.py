@@ -238,10 +238,13 @@ def classify(status: int, code: str | None) -> tuple[Verdict, ErrorCode]:
     `code` is the provider's own error code where the body has one. A 200 without a usable result is an invalid
     response; an unlisted 4xx refuses this request only; everything from 500 on may work later.
     """
+    by_status = _BY_STATUS.get(status)
     if code is not None and (row := _BY_CODE.get(code.lower())):
-        return row
-    if row := _BY_STATUS.get(status):
-        return row
+        # "server_error" with a 503: the status says more, that the server has too much to do
+        is_vague = row[1] is ErrorCode.SERVER_ERROR and by_status is not None and by_status[1] is ErrorCode.OVERLOADED
+        return by_status if is_vague and by_status is not None else row
+    if by_status is not None:
+        return by_status
     if status >= 500:
         return Verdict.RETRY, ErrorCode.SERVER_ERROR
     if 300 <= status < 500:

@@ -174,7 +174,7 @@ class Aimd:
         self._is_slow_start = False
         self._grew_from = None
         self._too_much = self.limit
-        if self._clean is not None and self._clean < self.limit:
+        if self._clean is not None:
             below = BELOW_CLEAN * self._clean if self._clean >= FEWEST_ENDS else self._clean
             self._patience = min(MOST_PATIENCE, 2 * self._patience + 1)
         else:
@@ -189,6 +189,8 @@ class Aimd:
             return
         self._clean = self.limit
         self._clean_epochs += 1
+        if self._is_beyond:
+            self._patience = 0
         if self._seeks_plateau and self._grew_from is not None and goodput < WORTH_IT * self._grew_from[1]:
             self._is_slow_start = False
             self._hold_until_s = now_s + HOLD_S
@@ -204,11 +206,18 @@ class Aimd:
         else:
             self._change(self.limit + self._step())
 
+    @property
+    def _is_beyond(self) -> bool:
+        """Whether a limit that was too much no longer is: it had been another worker's calls that were in the way."""
+        return self._too_much is not None and self.limit > self._too_much
+
     def _step(self) -> float:
-        """Half way to what was too much, while that is far; then a little at a time."""
+        """Half way to what was too much, while that is far; then a little at a time; beyond it as far again each time."""
         step = max(1.0, STEP * self.limit)
         if self._too_much is None:
             return max(step, self.limit / 2)
+        if self._is_beyond:
+            return max(step, self.limit - self._too_much)
         if self._too_much > self.limit + 2 * step:
             return (self._too_much - self.limit) / 2
         return step

@@ -7,6 +7,9 @@ FEWEST_FAILURES = 3
 MOST_FAILURES = 20
 # Under suspicion calls start one by one: failures come back faster than answers, and would use up the queue.
 SUSPECT_PACE_S = 0.05
+# What was on its way before an outage is still answered: of the calls started since its first failure, so many must
+# have failed for each that is out. Where every third call fails, two are out for each that has failed.
+FAILED_PER_CALL_OUT = 3
 # Netflix and Resilience4j judge by half of the last 100 calls; half of the last 50 here.
 REMEMBERED = 50
 FEWEST_REMEMBERED = 20
@@ -24,6 +27,8 @@ class Breaker:
         self.probes = 0
         self._failing_since_s = 0.0
         self._in_a_row = 0
+        self._dark_since_s: float | None = None  # a failure, and no call started later has succeeded
+        self._dark_failures = self._dark_out = 0  # since then: failures, and calls started that are on their way
         self._recent: deque[bool] = deque(maxlen=REMEMBERED)
         self._failures = 0
         self._probe_at_s = 0.0
@@ -34,16 +39,34 @@ class Breaker:
     @property
     def is_suspect(self) -> bool:
         """Whether failures may be the endpoint's and not the rows'."""
-        return self.is_open or self._in_a_row >= FEWEST_FAILURES
+        return self.is_open or self._in_a_row >= FEWEST_FAILURES or self._is_dark
 
     @property
     def fails_most(self) -> bool:
         """Whether most of the last calls failed."""
         return len(self._recent) >= FEWEST_REMEMBERED and 2 * self._failures > len(self._recent)
 
+    @property
+    def _is_dark(self) -> bool:
+        """Whether hardly anything but failures came of what was started last, whatever older calls still bring."""
+        return self._dark_failures >= max(FEWEST_FAILURES, FAILED_PER_CALL_OUT * self._dark_out)
+
+    def started(self) -> None:
+        """A call goes out."""
+        if self._dark_since_s is not None:
+            self._dark_out += 1
+
+    def left(self, started_s: float) -> None:
+        """A call that had started then is no longer on its way."""
+        if self._dark_since_s is not None and started_s >= self._dark_since_s:
+            self._dark_out = max(0, self._dark_out - 1)
+
     def failed(self, now_s: float, *, others: int) -> None:
         """A call failed that the endpoint should have answered; `others` are on their way."""
         self._remember(True)
+        if self._dark_since_s is None:
+            self._dark_since_s, self._dark_failures, self._dark_out = now_s, 0, 0
+        self._dark_failures += 1
         if not self._in_a_row:
             self._failing_since_s = now_s
         self._in_a_row += 1
@@ -58,10 +81,13 @@ class Breaker:
             self._probe_wait_s = PROBE_FIRST_S
             self._probe_at_s = now_s + PROBE_FIRST_S
 
-    def succeeded(self, now_s: float) -> float:
-        """The endpoint answered. Seconds that it had been down, 0 where the breaker was closed."""
+    def succeeded(self, now_s: float, started_s: float) -> float:
+        """The endpoint answered a call of then. Seconds that it had been down, 0 where the breaker was closed."""
         self._remember(False)
         self._in_a_row = 0
+        if self._dark_since_s is not None and started_s >= self._dark_since_s:
+            self._dark_since_s = None
+            self._dark_failures = self._dark_out = 0
         if not self.is_open:
             return 0.0
         self.is_open = self._is_probing = False
@@ -71,7 +97,7 @@ class Breaker:
 
     def suspect_wait_s(self, now_s: float, others: int) -> float:
         """Seconds until a call may start although the last ones failed; 0 starts it."""
-        if self._in_a_row < FEWEST_FAILURES or not others:
+        if not self.is_suspect or not others:
             return 0.0
         if now_s < self._suspect_at_s:
             return self._suspect_at_s - now_s

@@ -134,6 +134,7 @@ class Gate:
             self._retries += 1
         else:
             self._retry_budget.first_attempt()
+        self._breaker.started()
         return Ticket(self._aimd.started(in_flight + 1, now_s), now_s, charged, charged_s, is_probe)
 
     def ended(
@@ -161,6 +162,7 @@ class Gate:
             self._refused(retry_after_s, now_s)
         else:
             self._refused_in_a_row = 0
+        self._breaker.left(ticket.started_s)
         if error in _DOWN and self._settings.outage_limit_s:
             was_open = self._breaker.is_open
             if not self._breaker.is_suspect:
@@ -169,7 +171,7 @@ class Gate:
             if was_open or self._breaker.is_open:
                 return 0.0
         else:
-            down_s = self._breaker.succeeded(now_s)
+            down_s = self._breaker.succeeded(now_s, ticket.started_s)
             if down_s > SHORT_OUTAGE_S:
                 self._aimd.restart(self._limit_before)
             if down_s:
@@ -194,6 +196,7 @@ class Gate:
         """A call that got a ticket was not sent after all."""
         if self._permits is not None:
             self._permits.settle(ticket.charged, NOTHING, ticket.charged_s)
+        self._breaker.left(ticket.started_s)
         if ticket.is_probe:
             self._breaker.probe_ignored()
 

@@ -49,7 +49,8 @@ class Last:
 
 
 def work(plan: Plan, first: int, rows: int) -> dict[str, Any]:
-    """One worker: its rows through the engine; how they ended."""
+    """One worker: its rows through the engine; how they ended, and after how many seconds."""
+    started_s = time.monotonic()
     texts = [f"Row {i} says hello. It is short." for i in range(first, first + rows)]
     batch = pa.record_batch({"id": [f"k{i}" for i in range(first, first + rows)], "doc": texts})
     control = Last()
@@ -57,7 +58,12 @@ def work(plan: Plan, first: int, rows: int) -> dict[str, Any]:
     for result in run_partition([batch], plan, control=control):
         codes.update(error["code"] if error else "ok" for error in result.column("error").to_pylist())
     progress = control.progress
-    return {"codes": dict(codes), "not_attempted": progress.rows_not_attempted, "stopped": progress.stopped}
+    return {
+        "codes": dict(codes),
+        "not_attempted": progress.rows_not_attempted,
+        "stopped": progress.stopped,
+        "took_s": time.monotonic() - started_s,
+    }
 
 
 @dataclass
@@ -70,10 +76,11 @@ class Leg:
     stopped: set[str]
     bill: Bill
     used: list[LimitUse]
+    shared_s: float  # until the first worker had no more rows
 
     def per_second(self) -> float:
-        """Answers, after the warm-up and before the last two seconds."""
-        seconds = self.bill.answers_per_second[WARM_UP_S:-2]
+        """Answers while all workers had rows, after the warm-up and without the last two seconds."""
+        seconds = self.bill.answers_per_second[: int(self.shared_s)][WARM_UP_S:-2]
         return sum(seconds) / max(1, len(seconds))
 
     @property
@@ -117,6 +124,7 @@ def leg(
                 {one["stopped"] for one in ended} - {""},
                 simulator.bill(),
                 server.used(),
+                min(one["took_s"] for one in ended),
             )
 
 
@@ -130,7 +138,7 @@ UNSET = {"in_flight": None}  # nothing configured: found by AIMD
 
 def requests_limit(workers: int, per_minute: int, seconds: int = 45) -> None:
     settings = SimulatorSettings(latency_ms=200, quotas=Quotas(requests_per_minute=per_minute))
-    rows = per_minute * seconds // 60
+    rows = per_minute * seconds // 60 // workers * workers
     shown = leg(settings, workers, rows, limits={"in_flight": 64, "requests_per_minute": per_minute})
     used = shown.per_second() / (per_minute / 60)
     say(

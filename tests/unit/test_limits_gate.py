@@ -84,6 +84,39 @@ def test_three_failures_are_enough_when_nothing_else_is_left() -> None:
     assert not many.is_open
 
 
+def test_answers_to_older_calls_do_not_hide_an_outage() -> None:
+    """What was on its way is still answered, one each 5 ms, and each answer makes room for another call that fails."""
+    gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
+    older = [let(gate, 0.0) for _ in range(40)]
+    failed = 0
+    for step, ticket in enumerate(older):
+        now_s = 10.0 + 0.005 * step
+        gate.ended(ticket, None, now_s, others=39 - step)
+        while isinstance(new := gate.admit(CALL, 39 - step, now_s), Ticket) and 39 - step > 0:
+            gate.ended(new, ErrorCode.OVERLOADED, now_s, others=39 - step)
+            failed += 1
+    assert failed <= 10
+    assert gate.is_down
+
+
+def test_where_every_third_call_fails_at_once_nobody_suspects_an_outage() -> None:
+    gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
+    waiting: list[tuple[float, Ticket]] = []
+    held = 0
+    for step in range(3_000):
+        now_s = 0.002 * step
+        while waiting and waiting[0][0] <= now_s:
+            gate.ended(waiting.pop(0)[1], None, now_s, others=len(waiting))
+        ticket = gate.admit(CALL, len(waiting), now_s)
+        if not isinstance(ticket, Ticket):
+            held += len(waiting) < 60
+        elif step % 3:
+            waiting.append((now_s + 0.1, ticket))
+        else:
+            gate.ended(ticket, ErrorCode.SERVER_ERROR, now_s, others=len(waiting))
+    assert held <= 150, "a twentieth of 3,000"
+
+
 def test_an_endpoint_that_fails_most_calls_gets_few_retries() -> None:
     gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     retried = 0
