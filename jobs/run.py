@@ -31,15 +31,10 @@ class _Command(typer.core.TyperCommand):
     """`--retry-errors` alone means the transient ones; Typer has no option whose value may be left out."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        following = [*args[1:], ""]
-        is_alone = [
-            word == "--retry-errors" and next_word not in list(RetryErrors)
-            for word, next_word in zip(args, following, strict=True)
-        ]
-        named = [
-            f"{word}={RetryErrors.transient}" if alone else word for word, alone in zip(args, is_alone, strict=True)
-        ]
-        return super().parse_args(ctx, named)
+        for place, (word, following) in enumerate(zip(args, [*args[1:], ""], strict=True)):
+            if word == "--retry-errors" and following not in list(RetryErrors):
+                args[place] = f"{word}={RetryErrors.transient}"
+        return super().parse_args(ctx, args)
 
 
 app = new_app()

@@ -413,8 +413,11 @@ class Window:
                 self._abandon_ready()
         elif failure.verdict is Verdict.RETRY and self.stopped is None:
             if call.wait_s is not None and self.gate.is_open:
-                # the gate's probes set the pace; where nobody ever answered the same row looks again, until it is used up
-                (self._due.append if self._has_met_endpoint else self._due.appendleft)(call)
+                # the gate's probes set the pace
+                if self._has_met_endpoint:
+                    self._due.append(call)
+                else:  # the same row looks again, until it is used up: nobody ever answered
+                    self._due.appendleft(call)
             elif call.wait_s is not None:
                 self._waiting[call] = self._loop.call_later(call.wait_s, self._again, call)
             elif failure.code is ErrorCode.CONNECT_FAILED and not self._has_met_endpoint:

@@ -160,6 +160,9 @@ RETRYABLE_CODES = frozenset(
     }
 )
 
+_FAILED = (Verdict.RETRY, ErrorCode.SERVER_ERROR)
+_OVERLOADED = (Verdict.RETRY, ErrorCode.OVERLOADED)
+
 # Provider codes, compared in lower case, before the status is looked at. Sources: wire_formats 3.1, 3.2, 3.5.
 _BY_CODE: dict[str, tuple[Verdict, ErrorCode]] = {
     **dict.fromkeys(
@@ -204,10 +207,8 @@ _BY_CODE: dict[str, tuple[Verdict, ErrorCode]] = {
         ),
         (Verdict.SPLIT, ErrorCode.BAD_REQUEST),
     ),
-    **dict.fromkeys(("server_error", "internal_error"), (Verdict.RETRY, ErrorCode.SERVER_ERROR)),
-    **dict.fromkeys(
-        ("overloaded_error", "temporarily_unavailable", "server_overloaded"), (Verdict.RETRY, ErrorCode.OVERLOADED)
-    ),
+    **dict.fromkeys(("server_error", "internal_error"), _FAILED),
+    **dict.fromkeys(("overloaded_error", "temporarily_unavailable", "server_overloaded"), _OVERLOADED),
 }
 
 _BY_STATUS: dict[int, tuple[Verdict, ErrorCode]] = {
@@ -222,8 +223,8 @@ _BY_STATUS: dict[int, tuple[Verdict, ErrorCode]] = {
     422: (Verdict.SPLIT, ErrorCode.BAD_REQUEST),
     424: (Verdict.RETRY, ErrorCode.BACKEND_FAILED),
     429: (Verdict.RETRY, ErrorCode.RATE_LIMITED),
-    503: (Verdict.RETRY, ErrorCode.OVERLOADED),
-    529: (Verdict.RETRY, ErrorCode.OVERLOADED),
+    503: _OVERLOADED,
+    529: _OVERLOADED,
 }
 
 
@@ -238,13 +239,12 @@ def classify(status: int, code: str | None) -> tuple[Verdict, ErrorCode]:
     `code` is the provider's own error code where the body has one. A 200 without a usable result is an invalid
     response; an unlisted 4xx refuses this request only; everything from 500 on may work later.
     """
+    by_code = _BY_CODE.get(code.lower()) if code is not None else None
     by_status = _BY_STATUS.get(status)
-    if code is not None and (row := _BY_CODE.get(code.lower())):
-        # "server_error" with a 503: the status says more, that the server has too much to do
-        is_vague = row[1] is ErrorCode.SERVER_ERROR and by_status is not None and by_status[1] is ErrorCode.OVERLOADED
-        return by_status if is_vague and by_status is not None else row
-    if by_status is not None:
-        return by_status
+    if by_code == _FAILED and by_status == _OVERLOADED:
+        return _OVERLOADED  # "server_error" with a 503: the status says more, that the server has too much to do
+    if row := by_code or by_status:
+        return row
     if status >= 500:
         return Verdict.RETRY, ErrorCode.SERVER_ERROR
     if 300 <= status < 500:

@@ -39,13 +39,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def spark() -> "Iterator[SparkSession]":
+def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
     """Two slots, as everywhere in the figures; four attempts per task, since a local master allows only one."""
     from pipeline import open_session
 
     os.environ["SPARK_MASTER"] = "local[2,4]"
-    session = open_session(
-        "tests", is_short=True, settings={"spark.default.parallelism": "2", "spark.sql.shuffle.partitions": "2"}
-    )
+    settings = {
+        "spark.default.parallelism": "2",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),  # another process has its own
+    }
+    session = open_session("tests", is_short=True, settings=settings)
     yield session
     session.stop()

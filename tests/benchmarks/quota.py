@@ -29,7 +29,7 @@ from pipeline.quota import QuotaServer
 from pipeline.simulator import Bill, Quotas, SimulatorProcess, SimulatorSettings
 from pipeline.worker import run_partition
 from pipeline.worker_plan import Plan
-from tests.jobs import make_job, numbered, write_source
+from tests.jobs import make_job, write_conf
 
 WARM_UP_S = 10
 RESULTS: list[dict[str, Any]] = []
@@ -258,40 +258,14 @@ def budget() -> None:
     )
 
 
-CONF = """
-[job]
-name = "killed"
-buckets = 2
-[source]
-format = "parquet"
-path = "{folder}/source.parquet"
-key = ["id"]
-[request]
-task = "chat"
-prompt = "Say: {{{{ doc }}}}"
-parameters = {{ max_tokens = 20 }}
-[endpoint]
-name = "canned-chat"
-api = "openai"
-base_url = "{base_url}"
-[limits]
-in_flight = {in_flight}
-[budget]
-max_tokens = {most}
-[sink]
-format = "parquet"
-path = "{folder}/results"
-"""
-
-
 def budget_killed() -> None:
     """Driver and JVM are killed half way, with calls in flight; the next run goes on with what the journal counts."""
     most, in_flight = 20_000, 64
     with SimulatorProcess(SimulatorSettings(latency_ms=200)) as simulator, tempfile.TemporaryDirectory() as folder:
-        write_source(Path(folder), numbered(4_000))
-        conf = Path(folder) / "job.toml"
-        conf.write_text(CONF.format(folder=folder, base_url=simulator.base_url, in_flight=in_flight, most=most))
-        command = [sys.executable, "-m", "jobs.run", str(conf)]
+        conf = write_conf(Path(folder), simulator.base_url, 4_000, name="killed", in_flight=in_flight)
+        settings = ("job.buckets=2", "request.parameters={max_tokens=20}", f"budget.max_tokens={most}")
+        command = [sys.executable, "-m", "jobs.run", conf]
+        command += [word for setting in settings for word in ("--set", setting)]
         environment = {**os.environ, "SPARK_MASTER": "local[2]"}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         killed = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)  # type: ignore[call-overload]

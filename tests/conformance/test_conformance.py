@@ -1,7 +1,6 @@
 """Every call, refusal, failure and plan of the tables beside this file, over Spark against the simulator's bill."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -53,7 +52,6 @@ def sql(spark: SparkSession, simulator: Handle) -> Iterator[SparkSession]:
     for view in ("t", "good", "seen", *(f"column_{name}" for name in INNERS)):
         spark.catalog.dropTempView(view)
     spark.sql("DROP TABLE IF EXISTS landed")
-    shutil.rmtree("spark-warehouse", ignore_errors=True)
 
 
 def plain(value: Any) -> Any:
@@ -186,7 +184,6 @@ def run(statement: str, spark: SparkSession, way: str) -> None:
 def test_no_plan_over_answers_buys_twice(sql: SparkSession, simulator: Handle, statement: str, way: str) -> None:
     if statement.startswith("CREATE TABLE"):
         sql.sql("DROP TABLE IF EXISTS landed")
-        shutil.rmtree("spark-warehouse/landed", ignore_errors=True)
     simulator.reset_bill()
     run(statement, sql, way)
     assert simulator.bill().requests == OVER[statement]

@@ -153,9 +153,8 @@ def test_a_change_feed_asks_what_changed(spark: SparkSession, tmp_path: Path, si
     source = str(tmp_path / "source_table")
     frame = spark.createDataFrame(numbered(6), "id string, doc string")
     frame.write.format("delta").save(source)
-    spark.sql(
-        f"ALTER TABLE delta.`{source}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
-    )  # older than its feed
+    # the table is older than its feed
+    spark.sql(f"ALTER TABLE delta.`{source}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
     job = make_job(
         tmp_path,
         simulator.base_url,

@@ -25,6 +25,7 @@ def test_the_nearest_rows_mean_what_was_asked(
         load_job(CONF, [f"source.path={tmp_path}/docs", f"sink.path={results}", "endpoint.base_url=local"]), spark
     )
     assert (report.status, report.rows_landed, report.errors) == ("landed", docs, {})
+    assert report.rows_per_s > 500  # 3,000 and more on two idle cores; this machine is never idle
 
     found = nearest_rows(job_of_results(results), "copy a file", spark, k=10)
     assert "shutil.copyfile" in [row.key for row in found.rows]
