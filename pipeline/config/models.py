@@ -127,7 +127,7 @@ class EndpointSection(Section):
     """`[endpoint]`: the server and its wire protocol."""
 
     name: Name = Field(description="the model, or the serving endpoint")
-    api: Api = Field(description="the wire protocol")
+    api: Api = Field(description="the wire protocol: openai or databricks")
     base_url: Annotated[str, AfterValidator(_check_base_url)] = Field(
         description='like "https://host/v1"; for databricks the host; "embedded": the simulator; "local": no server'
     )
