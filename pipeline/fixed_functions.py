@@ -12,9 +12,9 @@ from pipeline.late_calls import FIXED_TYPES, run_late
 
 DIFFERENCES = (
     "Spark Connect registers SQL functions with one type each: ai_query(endpoint, request [, NULL, true, "
-    "modelParameters, responseFormat]) is STRING and ai_extract a MAP<STRING, STRING>; arguments are by position, and a "
-    "wrong call fails when it runs, not at analysis; version 2 of ai_classify is the text of its JSON, and spark.conf "
-    "pipeline.ai.* counts as it is at register. The column functions of this package have no such limits"
+    "modelParameters, responseFormat]) is STRING and ai_extract a MAP<STRING, STRING>, without its version 2; arguments are "
+    "by position, and a wrong call fails when it runs, not at analysis; version 2 of ai_classify is the text of its JSON, "
+    "and spark.conf pipeline.ai.* counts as it is at register. The column functions of this package have no such limits"
 )
 
 

@@ -10,7 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from pipeline import AiFunctionError, ai_classify, ai_query, ai_similarity, register
+from pipeline import AiFunctionError, ai_classify, ai_extract, ai_query, ai_similarity, register
 from pipeline.functions import slots
 from pipeline.statements import sentence
 
@@ -55,6 +55,16 @@ def main(base_url: str, folder: Path) -> dict[str, Any]:
         " ai_extract(p, array('a', 'b')).a IS NOT NULL FROM t"
     )
     told["names"] = [list(row) for row in names.collect()]
+    # version 2: labels and schemas in JSON, options as a map
+    second = spark.sql("SELECT ai_classify(p, '[\"a\", \"b\"]', map('instructions', 'the first')) AS c FROM t")
+    told["second"] = [row["c"] and json.loads(row["c"]) for row in second.collect()]
+    told["second refused"] = _refused(spark, """ai_extract(p, '{"city": {"type": "string"}}')""")
+    second_columns = frame.select(
+        ai_classify("p", {"a": "the first", "b": "the second"}).alias("c"),
+        ai_extract("p", '{"city": {"type": "string"}}', {"instructions": "cities only"}).alias("e"),
+    )
+    told["second types"] = [field.dataType.simpleString() for field in second_columns.schema.fields]
+    told["second columns"] = [[value and value.toPython() for value in row] for row in second_columns.collect()]
     told["refused"] = _refused(spark, "ai_query('nope', p)")
     try:
         ai_query("nope", "p")

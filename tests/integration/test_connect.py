@@ -37,6 +37,12 @@ def test_columns_names_and_streams_over_spark_connect(tmp_path: Path) -> None:
     strings, rest = ["string"] * 3, ["boolean", "array<float>", "float", "int"]
     assert told["types"] == [*strings, "map<string,string>", *strings, "string", "string", *rest]
     assert told["names"] == [["Pari", 4, True], [None, None, False], ["Rome", 4, True]]
+    first_label = {"response": ["a"], "error_message": None}
+    assert told["second"] == [first_label, None, first_label]
+    assert "`ai_extract` in SQL is always MAP<STRING, STRING>: use the column function" in told["second refused"]
+    assert told["second types"] == ["variant", "variant"]
+    assert [labels for labels, _ in told["second columns"]] == [first_label, None, first_label]
+    assert [fields and [*fields["response"]] for _, fields in told["second columns"]] == [["city"], None, ["city"]]
     unknown = told["refused"]
     assert unknown.startswith(
         "[AI_FUNCTION_COMPILATION_ERROR] the endpoint 'nope' is unknown. Known in endpoints: chat"

@@ -23,6 +23,17 @@ def never_above(played: Played, scene: Scene, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_64_workers_use_97_percent_of_the_quota_after_ten_seconds_and_never_more(seed: int) -> None:
+    all_stay(seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("promise", ["all_stay", "half_leave", "server_dies"])
+def test_64_workers_in_thousands_of_runs(promise: str) -> None:
+    for seed in range(1_000):
+        {"all_stay": all_stay, "half_leave": half_leave, "server_dies": server_dies}[promise](seed)
+
+
+def all_stay(seed: int) -> None:
     scene = Scene(output_tokens=50, reserved_tokens=60)
     played = play(scene, seed)
     never_above(played, scene, seed)
@@ -49,18 +60,28 @@ def test_reserved_output_that_comes_back_is_used_again() -> None:
 
 @pytest.mark.parametrize("are_killed", [False, True])
 def test_half_of_the_workers_leave_and_the_rest_takes_over_within_ten_seconds(are_killed: bool) -> None:
-    scene = Scene(output_tokens=50, reserved_tokens=60, half_leave_at_s=40.0, are_killed=are_killed)
-    played = play(scene, 3)
-    never_above(played, scene, 3)
-    assert per_minute(played.requests, 50, 100) >= 0.97 * 1_000
+    half_leave(3, are_killed)
+
+
+def half_leave(seed: int, are_killed: bool | None = None) -> None:
+    is_sudden = seed % 2 == 0 if are_killed is None else are_killed
+    scene = Scene(output_tokens=50, reserved_tokens=60, half_leave_at_s=40.0, are_killed=is_sudden)
+    played = play(scene, seed)
+    never_above(played, scene, seed)
+    assert per_minute(played.requests, 50, 100) >= 0.97 * 1_000, f"seed {seed}"
 
 
 def test_a_server_that_dies_and_returns_costs_no_overshoot_and_two_refreshes() -> None:
+    server_dies(4)
+
+
+def server_dies(seed: int) -> None:
     scene = Scene(output_tokens=50, reserved_tokens=60, server_dies_at_s=30.0, server_returns_at_s=50.0)
-    played = play(scene, 4)
-    never_above(played, scene, 4)
-    assert per_minute(played.requests, 34, 50) >= 0.85 * 1_000, "everyone lives on a share of its own"
-    assert per_minute(played.requests, 54, 100) >= 0.97 * 1_000, "full rate two refreshes after the return"
+    played = play(scene, seed)
+    never_above(played, scene, seed)
+    own, full = per_minute(played.requests, 34, 50), per_minute(played.requests, 54, 100)
+    assert own >= 0.85 * 1_000, f"seed {seed}: everyone lives on a share of its own"
+    assert full >= 0.97 * 1_000, f"seed {seed}: full rate two refreshes after the return"
 
 
 def test_every_worker_gets_its_turn() -> None:
