@@ -49,7 +49,7 @@ def main() -> None:
         ("input tokens", estimate.input_tokens.middle, bill.input_tokens),
         ("output tokens", output.middle, bill.output_tokens),
         ("all tokens", estimate.input_tokens.middle + output.middle, bill.input_tokens + bill.output_tokens),
-        ("seconds of calls", estimate.duration_s, report.calling_s),
+        ("seconds to land", estimate.duration_s, report.calling_s),
     ]
     print(f"{report.rows_landed:,} rows {report.status}; what binds: {estimate.binds}")
     print(f"output tokens between {output.low:,.0f} and {output.high:,.0f}")

@@ -5,7 +5,18 @@ import random
 import pytest
 
 from pipeline.batching import PackLimits
-from pipeline.estimates import CALLS_PER_CORE_S, ROWS_PER_CORE_S, Answered, Range, Sizes, Speed, clock, reckon, spread
+from pipeline.estimates import (
+    CALLS_PER_CORE_S,
+    LANDING_S,
+    ROWS_PER_CORE_S,
+    Answered,
+    Range,
+    Sizes,
+    Speed,
+    clock,
+    reckon,
+    spread,
+)
 from pipeline.limits import Limit
 from pipeline.prices import Price
 
@@ -88,14 +99,14 @@ def test_one_value_tells_little():
 def test_the_tightest_limit_binds(limits, seconds, binds):
     sizes = Sizes(100, 100, 0, (20,) * 100)
     estimate = reckon(sizes, Answered((5,) * 9, (0.5,) * 9), PRICE, Speed(limits, 4, 2), CHAT, 60)
-    assert estimate.duration_s == pytest.approx(seconds)
+    assert estimate.duration_s == pytest.approx(seconds + LANDING_S)
     assert estimate.binds == binds
 
 
 def test_a_fast_endpoint_leaves_the_cores_to_bind():
     sizes = Sizes(100_000, 100_000, 0, (20,) * 100_000)
     estimate = reckon(sizes, Answered((5,), (0.001,)), None, Speed((), 512, 2), CHAT, 60)
-    assert estimate.duration_s == pytest.approx(100_000 / (2 * CALLS_PER_CORE_S))
+    assert estimate.duration_s == pytest.approx(100_000 / (2 * CALLS_PER_CORE_S) + LANDING_S)
     assert "2 cores" in estimate.binds
 
 
@@ -110,7 +121,7 @@ def test_vectors_cost_cores_by_the_row(texts_per_call, seconds):
     sizes = Sizes(240_000, 20_000, 0, (20,) * 20_000)
     speed, pack = Speed((), 512, 2), PackLimits(texts_per_call)
     estimate = reckon(sizes, Answered((0,), (0.001,)), None, speed, pack, 0)
-    assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds), "2 cores of the workers")
+    assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds + LANDING_S), "2 cores of the workers")
 
 
 @pytest.mark.parametrize(
@@ -127,13 +138,13 @@ def test_vectors_cost_cores_by_the_row(texts_per_call, seconds):
 def test_calls_at_once_that_nobody_configured_grow_until_a_limit_binds(limits, seconds, binds):
     sizes = Sizes(32_768, 32_768, 0, (20,) * 32_768)
     estimate = reckon(sizes, Answered((5,), (1.0,)), None, Speed(limits, 32, 2, most_tried=1_024), CHAT, 60)
-    assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds), binds)
+    assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds + LANDING_S), binds)
 
 
 def test_what_spark_takes_to_start_comes_on_top():
     sizes = Sizes(100, 100, 0, (20,) * 100)
     estimate = reckon(sizes, Answered((5,), (0.5,), start_s=3.0), None, Speed((), 4, 2), CHAT, 60)
-    assert (estimate.duration_s, estimate.binds) == (pytest.approx(15.5), "in_flight = 4")
+    assert (estimate.duration_s, estimate.binds) == (pytest.approx(15.5 + LANDING_S), "in_flight = 4")
 
 
 def test_embeddings_share_calls():
