@@ -2,9 +2,11 @@
 
 `spark.python.daemon.module = pipeline.worker_daemon`. Spark's own daemon loads neither Arrow nor this package, so every
 worker does, and every retried attempt of a task again: 1 s of CPU each. Loop, clients and connections are made in the
-fork; the threads that Arrow's allocator and numpy's BLAS start when they are loaded know how to be forked.
+fork; the threads that Arrow's allocator and numpy's BLAS start when they are loaded know how to be forked. Arrow loads
+pandas with the first list that it makes an array of, so pandas is loaded too.
 
-Its workers also know at once when nobody reads them any more (`reader`).
+Its workers also know at once when nobody reads them any more (`reader`), and do not read the directories of Spark's
+archives again (`archives`).
 """
 
 import select
@@ -18,9 +20,9 @@ from pyspark.sql.pandas import serializers
 
 import pipeline.column_worker
 import pipeline.worker
-from pipeline import reader
+from pipeline import archives, loop, reader
 
-LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker)
+LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker, loop.uvloop)
 
 _main = pyspark.worker.main
 
@@ -35,4 +37,5 @@ if hasattr(select, "POLLRDHUP"):  # Linux
     pyspark.worker.main = main
 
 if __name__ == "__main__":
+    archives.read_once()
     manager()

@@ -27,7 +27,7 @@ FLOORS: dict[int, set[str]] = {
     3: {"auth", "journal", "quota", "storage", "transports", "vocabularies", "workspace_auth"},
     4: {
         "json_functions",
-        *("board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
+        *("archives", "board", "calibrations", "calls", "canary", "catalog", "column_plan", "column_rows"),
         *("column_worker", "engine", "exchanges", "late_calls", "loop", "nearest", "part_files", "query_failure"),
         *("query_memory", "rendering", "replay", "response_cache", "runs", "settings", "siblings"),
         *("task", "templates", "worker", "worker_plan", "progress", "pieces", "reader", "vector_ring"),
