@@ -14,7 +14,7 @@ _known: dict[str, tuple[int, int]] = {}  # by path: (time of change in ns, bytes
 
 def read_once() -> None:
     """From now on an archive whose time and size are those of its last reading is not read again; forks know too."""
-    zipimport.zipimporter.invalidate_caches = _forget_changed  # type: ignore[method-assign]
+    zipimport.zipimporter.invalidate_caches = _forget_changed  # type: ignore[method-assign,assignment]
     importlib.invalidate_caches()
 
 

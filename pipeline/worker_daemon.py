@@ -20,9 +20,9 @@ from pyspark.sql.pandas import serializers
 
 import pipeline.column_worker
 import pipeline.worker
-from pipeline import archives, loop, reader
+from pipeline import archives, reader
 
-LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker, loop.uvloop)
+LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker)
 
 _main = pyspark.worker.main
 
