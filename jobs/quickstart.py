@@ -75,7 +75,7 @@ def main(
         docs = write_stdlib_table(Path(str(jobs[0].source.path)))
         watcher.say(f"{docs:,} documented functions and classes of Python {_python()} are in {jobs[0].source.path}.")
         watcher.say("Starting Spark (the first start on a machine fetches Delta, about half a minute).")
-        spark = open_session("quickstart", is_short=True)
+        spark = open_session("quickstart")
         reports = run_jobs(jobs, spark, watcher, rows)
         if all(report.status in ("landed", "nothing_to_do") for report in reports):
             show(jobs, reports, spark, watcher)

@@ -50,7 +50,7 @@ def main(
     watcher = Watcher()
     with exit_status(refused=(PipelineError,)):
         jobs = [job_of_results(path) for path in (results, compare) if path is not None]
-        spark = open_session("search", is_short=True)
+        spark = open_session("search")
         found = [nearest_rows(job, text, spark, k, instruction) for job in jobs]
     for path, result in zip((results, compare), found, strict=False):
         watcher.say(f"{path}: nearest to {text!r}", is_heading=True)

@@ -80,7 +80,7 @@ def main(
             raise ConfigError("there is no statement")
         with embedded_endpoints() if local else contextlib.nullcontext(str(conf)) as endpoints:
             with watcher.busy("starting Spark"):
-                spark = open_session("sql", is_short=True)
+                spark = open_session("sql")
                 register(spark, endpoints)
             if cache is not None:
                 spark.conf.set("pipeline.ai.cache", str(cache.absolute()))

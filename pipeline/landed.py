@@ -5,6 +5,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from pipeline import plans
 from pipeline.config import JobFile
@@ -12,6 +13,7 @@ from pipeline.errors import SinkError
 from pipeline.records import Task
 from pipeline.report import NormStatistics, Report, versions
 from pipeline.sinks import RunKey, Sink, SinkSpec, open_sink
+from pipeline.spark import local_frame
 
 RUNS_SCHEMA = (
     "job string, run_id string, sequence bigint, status string, mode string, task string, endpoint string, "
@@ -67,7 +69,7 @@ def record_run(spark: SparkSession, job: JobFile, report: Report, sequence: int)
         "stopped": report.stopped or None,
         "versions": versions(),
     }
-    frame = spark.createDataFrame([row], RUNS_SCHEMA)
+    frame = local_frame(spark, [row], StructType.fromDDL(RUNS_SCHEMA))
     sink = open_sink(spec)
     sink.land(spark, frame, "append", RunKey(f"{job.job.name}/runs", sequence, report.run_id))
 

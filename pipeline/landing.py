@@ -29,7 +29,7 @@ from pipeline.prompts import prompt_columns
 from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.sinks import Mode, RunKey, Sink
-from pipeline.spark import answered, bucketed, first_line, is_plain, slots, written
+from pipeline.spark import answered, bucketed, first_line, is_plain, local_frame, slots, written
 from pipeline.storage import Store
 from pipeline.task import BucketTask
 
@@ -181,7 +181,7 @@ def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: B
     writer = PartWriter(task, stage.folder, kept.json(), f"{prefix}response", stage.left_out)
     files = [row["file"] for row in written(rows, writer).collect()]
     if not files:  # no row was finished: Spark writes an empty table with its columns
-        sink.land(spark, spark.createDataFrame([], results), mode, key)
+        sink.land(spark, local_frame(spark, [], results), mode, key)
         return
     sink.publish(spark, stage.folder, files, mode, key)
 

@@ -24,18 +24,16 @@ _DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 _REDACTED = r"(?i)secret|password|token|access[.]?key|credential|api[._-]?key|authorization|bearer"
 
 
-# Much of a run of a minute is the JVM optimising code that then hardly runs: the quick start's two jobs took 52 CPU
-# seconds with these and 93 without (2 busy cores, one run each). A run of many minutes wants the optimising compiler.
-SHORT_RUN = {"spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+# Calls, not the JVM, decide how long these programs run, and the JVM's optimising compiler never earns back what it takes
+# from the workers' cores: of 60,000 rows at 100 ms a first job took 473 us of JVM per row with it and 210 without, a
+# fourth one 73 and 63 (2 busy cores). Who computes much around the calls gives `SPARK_DRIVER_JAVA_OPTIONS` another value.
+_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseParallelGC"
 
 
-def open_session(
-    app_name: str, *, cores: str = "*", settings: dict[str, str] | None = None, is_short: bool = False
-) -> SparkSession:
+def open_session(app_name: str, *, cores: str = "*", settings: dict[str, str] | None = None) -> SparkSession:
     """The active session if there is one (a notebook, spark-submit), else a local one with Delta.
 
     A session made here writes Spark's own log to a file, which an error names; the terminal stays the job's.
-    `is_short` starts a JVM for a run of a minute or two.
     """
     active = SparkSession.getActiveSession()
     if active is not None:
@@ -52,6 +50,7 @@ def open_session(
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.memory", os.environ.get("SPARK_DRIVER_MEMORY", "2g"))
+        .config("spark.driver.defaultJavaOptions", os.environ.get("SPARK_DRIVER_JAVA_OPTIONS", _JAVA_OPTIONS))
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.redaction.regex", _REDACTED)
@@ -59,7 +58,7 @@ def open_session(
         .config("spark.databricks.delta.snapshotPartitions", "2")  # the default of 50 is for cluster-sized tables
         .config("spark.sql.shuffle.partitions", "8")
     )
-    for name, value in {**(SHORT_RUN if is_short else {}), **(settings or {})}.items():
+    for name, value in (settings or {}).items():
         builder = builder.config(name, value)
     log_file = Path(tempfile.gettempdir()) / f"spark-ai-query-{os.getpid()}.log"
     try:

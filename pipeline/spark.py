@@ -1,12 +1,14 @@
 """The door to Spark for jobs: source, key checks, pending rows, buckets, and the one transform that calls."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -181,6 +183,12 @@ def is_plain(kind: DataType) -> bool:
 def slots(spark: SparkSession) -> int:
     """Tasks that run at once."""
     return max(1, int(spark.sparkContext.defaultParallelism))
+
+
+def local_frame(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: StructType) -> DataFrame:
+    """A frame of the driver's own rows. From a list, Spark would start Python workers to convert it, seconds at first."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=to_arrow_schema(schema, timezone="UTC"))
+    return spark.createDataFrame(table, schema)
 
 
 def first_line(exc: BaseException) -> str:

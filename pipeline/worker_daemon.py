@@ -10,19 +10,24 @@ archives again (`archives`).
 """
 
 import select
+import sys
 from typing import BinaryIO
 
+from pipeline import archives, reader
+
+if __name__ == "__main__":  # before anything is loaded from there
+    sys.path[:] = archives.sooner(sys.path)
+
 import pandas
-import pyarrow
+import pyarrow.pandas_compat
 import pyspark.worker
 from pyspark.daemon import manager
 from pyspark.sql.pandas import serializers
 
 import pipeline.column_worker
-import pipeline.worker
-from pipeline import archives, reader
+import pipeline.task
 
-LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.worker)
+LOADED = (pandas, pyarrow, pyspark.worker, serializers, pipeline.column_worker, pipeline.task)
 
 _main = pyspark.worker.main
 

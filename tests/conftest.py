@@ -49,6 +49,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[SparkSession]":
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),  # another process has its own
     }
-    session = open_session("tests", is_short=True, settings=settings)
+    session = open_session("tests", settings=settings)
     yield session
     session.stop()

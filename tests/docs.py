@@ -70,7 +70,7 @@ def rewritten(spark: SparkSession, text: str) -> str:
 
 
 def main() -> None:
-    spark = open_session("docs", is_short=True)
+    spark = open_session("docs")
     with embedded_endpoints() as endpoints:
         register(spark, endpoints)
         pipeline.pandas_api.configure(endpoints)

@@ -43,7 +43,7 @@ class Bench:
         os.environ["SPARK_MASTER"] = f"local[{CORES},4]"  # four attempts per task, as on a cluster
         self.simulator = simulator
         self.scale = scale
-        self.spark: SparkSession = open_session("functions", is_short=os.environ.get("BENCH_SHORT") == "1")
+        self.spark: SparkSession = open_session("functions")
         chat = {"kind": "chat", "base_url": simulator.base_url, "model": "local-chat"}
         endpoints = {
             "chat": {**chat, "limits": {"in_flight": IN_FLIGHT}},

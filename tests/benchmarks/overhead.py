@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, scale: float) -> None:
         self.scale = scale
         os.environ["SPARK_MASTER"] = f"local[{CORES}]"
-        self.spark = open_session("benchmarks", is_short=os.environ.get("BENCH_SHORT") == "1")
+        self.spark = open_session("benchmarks")
         self.folder = Path(tempfile.mkdtemp(prefix="overhead-"))
         self.rows: list[Row] = []
         self._sources: dict[int, str] = {}

@@ -37,7 +37,7 @@ def main() -> None:
             *given.set,
         ]
         job = load_job(ROOT / "conf" / "docstring_summaries.toml", overrides)
-        spark = open_session("preview", is_short=True)
+        spark = open_session("preview")
         estimate = preview_job(job, spark, rows=given.sample, calls=given.sample).estimate
         report = run_job(job, spark)
         bill = simulator.bill()

@@ -79,7 +79,7 @@ def main() -> None:
     """Serves until its input ends."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what Spark prints must not be taken for a reply
-    spark = open_session("faults", settings=json.loads(sys.argv[1]), is_short=True)
+    spark = open_session("faults", settings=json.loads(sys.argv[1]))
     replies.write(json.dumps({"ready": os.getpid()}) + "\n")
     for line in sys.stdin:
         command = json.loads(line)

@@ -72,3 +72,16 @@ def test_an_archive_that_is_gone_is_forgotten(archive, monkeypatch):
     importlib.invalidate_caches()
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("boxed")
+
+
+def test_installed_packages_come_before_jars_and_instead_of_pysparks_own_zip(tmp_path):
+    packages = tmp_path / "site-packages"
+    (packages / "pyspark" / "python" / "lib").mkdir(parents=True)
+    (packages / "pyspark" / "worker.py").touch()
+    copy = str(packages / "pyspark" / "python" / "lib" / "pyspark.zip")
+    path = ["", "/jars/a.jar", copy, "/jars/b.jar", "/lib/py4j-src.zip", str(packages)]
+    assert archives.sooner(path) == ["", "/lib/py4j-src.zip", str(packages), "/jars/a.jar", "/jars/b.jar"]
+    without = ["", copy, "/somewhere"]
+    assert archives.sooner(without) == without, "this pyspark is there only as a zip"
+    other = ["/spark/python/lib/pyspark.zip", str(packages)]
+    assert archives.sooner(other) == other, "another distribution's"
