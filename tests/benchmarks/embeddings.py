@@ -299,7 +299,7 @@ class Bench:
                     "parameters": {"encoding_format": encoding},
                 },
                 endpoint={"name": "canned-embedding", "send_run_id": None},
-                limits={"in_flight": IN_FLIGHT, "max_batch_rows": per_call},
+                limits={"in_flight": IN_FLIGHT, "max_batch_rows": per_call, "requests_per_minute": 10_000_000},
                 embedding={"dimensions": DIMENSIONS},
                 sink={"format": "parquet", "path": str(work / "results")},
             )
