@@ -224,4 +224,4 @@ def _duration(
     if not bounds:
         return None, ""
     longest_s, binds = max(bounds)
-    return answered.start_s + longest_s + LANDING_S, binds
+    return (answered.start_s + longest_s + LANDING_S if requests else 0.0), binds

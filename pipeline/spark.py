@@ -187,8 +187,12 @@ def slots(spark: SparkSession) -> int:
 
 def local_frame(spark: SparkSession, rows: Sequence[Mapping[str, Any]], schema: StructType) -> DataFrame:
     """A frame of the driver's own rows. From a list, Spark would start Python workers to convert it, seconds at first."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=to_arrow_schema(schema, timezone="UTC"))
-    return spark.createDataFrame(table, schema)
+    plain = [dict(row) for row in rows]
+    try:
+        table = pa.Table.from_pylist(plain, schema=to_arrow_schema(schema, timezone="UTC"))
+        return spark.createDataFrame(table, schema)
+    except ValueError:  # text that is no UTF-8, or an unlimited maxRecordsPerBatch, which Spark passes on as 0
+        return spark.createDataFrame(plain, schema)
 
 
 def first_line(exc: BaseException) -> str:

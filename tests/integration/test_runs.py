@@ -1,12 +1,14 @@
 """Whole jobs over Spark against the simulator: both sinks, all modes, and the bill beside the tables."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from pipeline import audit_job, run_job
 from pipeline.config import JobFile
@@ -15,6 +17,7 @@ from pipeline.plans import sink_spec
 from pipeline.simulator import Simulator, SimulatorSettings, canned_vector
 from pipeline.simulator.handle import Handle
 from pipeline.sinks import open_sink
+from pipeline.spark import local_frame
 from tests.jobs import embedding_sections, figures, make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
@@ -293,3 +296,23 @@ def test_a_table_of_the_catalog_into_another(spark: SparkSession, tmp_path: Path
         assert audit_job(job, spark, figures(simulator)).differences == []
     finally:
         spark.sql("DROP DATABASE shop CASCADE")
+
+
+def test_own_rows_keep_their_moments_in_any_zone_and_start_no_python(spark: SparkSession) -> None:
+    schema = StructType.fromDDL("at timestamp, counts map<string,bigint>, inner struct<a:int>")
+    moment = datetime(2026, 11, 22, 3, tzinfo=UTC)
+    before = spark.conf.get("spark.sql.session.timeZone")
+    try:
+        for zone in ("America/New_York", "Asia/Kolkata"):
+            spark.conf.set("spark.sql.session.timeZone", zone)
+            frame = local_frame(spark, [{"at": moment, "counts": {"a": 1}, "inner": None}], schema)
+            row = frame.selectExpr("unix_seconds(at) AS at", "counts", "inner").first()
+            assert row is not None
+            assert row.asDict() == {"at": moment.timestamp(), "counts": {"a": 1}, "inner": None}, zone
+        assert frame._jdf.queryExecution().sparkPlan().getClass().getSimpleName() == "LocalTableScanExec"
+        assert local_frame(spark, [], schema).collect() == []
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "0")
+        assert local_frame(spark, [{"at": None, "counts": None, "inner": None}], schema).count() == 1
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", str(before))
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")

@@ -21,7 +21,7 @@ def archive(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(path))
     yield path
     sys.path_importer_cache.pop(str(path), None)
-    for name in ("boxed", "added"):
+    for name in ("boxed", "added", "pack", "pack.one", "pack.two"):
         sys.modules.pop(name, None)
 
 
@@ -62,6 +62,16 @@ def test_a_new_version_of_an_archive_is_read(archive, monkeypatch):
     importlib.invalidate_caches()
     assert str(archive) in reads
     assert importlib.import_module("added").VALUE == 2
+
+
+def test_every_folder_of_a_changed_archive_is_read(archive, monkeypatch):
+    write(archive, {"boxed": "", "pack/__init__": "", "pack/one": ""}, at_s=3_000)
+    sys.path_importer_cache.pop(str(archive), None)
+    importlib.import_module("pack.one")
+    archives.read_once()
+    write(archive, {"boxed": "", "pack/__init__": "", "pack/one": "", "pack/two": "VALUE = 2"}, at_s=4_000)
+    importlib.invalidate_caches()
+    assert importlib.import_module("pack.two").VALUE == 2
 
 
 def test_an_archive_that_is_gone_is_forgotten(archive, monkeypatch):
