@@ -6,18 +6,17 @@ fork; the threads that Arrow's allocator and numpy's BLAS start when they are lo
 pandas with the first list that it makes an array of, so pandas is loaded too. Nothing may be left to load in a worker:
 Spark puts every jar of `spark.jars.packages` on its path, and the first search reads their directories (0.3 s of CPU).
 
-Its workers also know at once when nobody reads them any more (`reader`), and do not read Spark's own archives again
-(`archives`).
+Its workers also know at once when nobody reads them any more (`reader`).
 """
 
 import select
 import sys
 from typing import BinaryIO
 
-from pipeline import archives, reader
+from pipeline import module_path, reader
 
 if __name__ == "__main__":  # before anything is loaded from there
-    sys.path[:] = archives.sooner(sys.path)
+    sys.path[:] = module_path.sooner(sys.path)
 
 import pandas
 import pyarrow.pandas_compat
@@ -44,5 +43,4 @@ if hasattr(select, "POLLRDHUP"):  # Linux
     pyspark.worker.main = main
 
 if __name__ == "__main__":
-    archives.read_once()
     manager()
