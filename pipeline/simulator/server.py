@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -30,6 +31,9 @@ class Server:
         self._listening: asyncio.Server | None = None
         self._control: asyncio.Server | None = None
         self._next_change: asyncio.TimerHandle | None = None
+        self._changing = asyncio.Lock()
+        self._change: asyncio.Task[None] | None = None
+        self._place: socket.socket | None = None
         self.port = settings.port
         self.control_port = 0
 
@@ -45,17 +49,21 @@ class Server:
         """Stop listening and close all connections, busy ones too."""
         if self._next_change is not None:
             self._next_change.cancel()
-        for server in (self._listening, self._control):
+        if self._change is not None:
+            self._change.cancel()
+        for server in (self._listening, self._control, self._place):
             if server is not None:
                 server.close()
         await self._http.shutdown(timeout=0.1)
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(
-            self._http, self._host, self.port, backlog=_BACKLOG, reuse_address=True
-        )
-        self.port = self._listening.sockets[0].getsockname()[1]
+        if self._place is None:
+            # bound for good and never listening: during an outage nobody else's port 0 becomes this port
+            self._place = _bound(self._host, self.port)
+            self.port = self._place.getsockname()[1]
+        # two sockets that may reuse an address share one as long as only one of them listens
+        self._listening = await loop.create_server(self._http, sock=_bound(self._host, self.port), backlog=_BACKLOG)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         # the raw path: parsing a URL takes longer than looking one up
@@ -68,19 +76,20 @@ class Server:
     async def _follow_outage(self) -> None:
         """Listen or not, now and at the outage's next change by itself."""
         loop = asyncio.get_running_loop()
-        if self._next_change is not None:
-            self._next_change.cancel()
-        if (at_s := self._app.outage.next_change_s(loop.time())) is not None:
-            self._next_change = loop.call_at(at_s, self._begin_change)
-        is_refusing = self._app.outage.at(loop.time()) == "refuse"
-        if is_refusing and self._listening is not None:
-            self._listening.close()
-            self._listening = None
-        elif not is_refusing and self._listening is None:
-            await self._listen()
+        async with self._changing:  # an order and the clock may want the same change at the same moment
+            if self._next_change is not None:
+                self._next_change.cancel()
+            if (at_s := self._app.outage.next_change_s(loop.time())) is not None:
+                self._next_change = loop.call_at(at_s, self._begin_change)
+            is_refusing = self._app.outage.at(loop.time()) == "refuse"
+            if is_refusing and self._listening is not None:
+                self._listening.close()
+                self._listening = None
+            elif not is_refusing and self._listening is None:
+                await self._listen()
 
     def _begin_change(self) -> None:
-        self._changing = asyncio.ensure_future(self._follow_outage())
+        self._change = asyncio.ensure_future(self._follow_outage())
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         limit = (
@@ -88,6 +97,20 @@ class Server:
         )  # whether the limit itself may pass differs between aiohttp's versions
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limit)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {str(error.strerror).lower()}") from None
+    return bound
 
 
 async def serve_until(

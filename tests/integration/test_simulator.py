@@ -681,6 +681,25 @@ def test_refusing_ends_open_connections_too():
             client.post(f"{sim.base_url}/chat/completions", json=body)
 
 
+def test_the_port_stays_taken_while_calls_are_refused():
+    with Simulator() as sim:
+        sim.set_outage("refuse")
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", sim.port))
+        sim.set_outage("none")
+        assert httpx.get(f"{sim.host_url}/healthz").status_code == 200
+
+
+def test_an_order_and_the_clock_may_end_an_outage_at_the_same_moment(caplog):
+    with Simulator() as sim:
+        for _ in range(20):
+            sim.set_outage("refuse", for_s=0.02)
+            time.sleep(0.018)
+            sim.set_outage("none")
+            assert httpx.get(f"{sim.host_url}/healthz").status_code == 200
+    assert "never retrieved" not in caplog.text
+
+
 def test_a_wrong_path_is_404_and_health_is_200(sim):
     assert httpx.get(f"{sim.host_url}/healthz").status_code == 200
     assert httpx.get(f"{sim.host_url}/nope").status_code == 404
