@@ -20,6 +20,15 @@ DELTA_VERSION = "4.4.0"
 _DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 _DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 
+# What Delta's jar asks for and Spark has among its own jars, in versions of its own choice, or what only Unity Catalog's
+# server needs. Without it a first start fetches 13 MB and not 90, and each start takes 10.5 s instead of 15 (2 busy cores).
+_SPARK_HAS = (
+    "com.fasterxml.jackson.core:*", "com.fasterxml.jackson.datatype:*", "com.github.luben:*", "commons-logging:*",
+    "commons-pool:*", "io.airlift:*", "io.delta:delta-kernel-unitycatalog", "io.unitycatalog:*", "javax.annotation:*",
+    "org.apache.hadoop:*", "org.apache.logging.log4j:*", "org.apache.parquet:*", "org.locationtech.jts:*",
+    "org.roaringbitmap:*", "org.scala-lang:*", "org.slf4j:*", "org.xerial.snappy:*",
+)  # fmt: skip
+
 # Spark's default redaction misses these names; it is what keeps values out of the event log.
 _REDACTED = r"(?i)secret|password|token|access[.]?key|credential|api[._-]?key|authorization|bearer"
 
@@ -47,6 +56,7 @@ def open_session(app_name: str, *, cores: str = "*", settings: dict[str, str] | 
         _with_delta(builder)
         .master(os.environ.get("SPARK_MASTER", f"local[{cores}]"))
         .config("spark.jars.packages", delta_package())
+        .config("spark.jars.excludes", ",".join(_SPARK_HAS))
         .config("spark.python.daemon.module", "pipeline.worker_daemon")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
