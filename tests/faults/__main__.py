@@ -48,7 +48,8 @@ def _publishing(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
 def _overlaps(folder: Path, seed: int, is_short: bool) -> Iterator[Result]:
     with Driver(folder) as second:
         for sink in ("delta", "parquet"):
-            yield overlapping_runs(folder / sink, seed, sink, second, DriverError)
+            with Driver(folder) as first:
+                yield overlapping_runs(folder / sink, seed, sink, first, second, DriverError)
 
 
 _SCENARIOS: dict[str, Callable[[Path, int, bool], Iterator[Result]]] = {

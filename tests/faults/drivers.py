@@ -109,12 +109,21 @@ class Driver:
     def die(self, command: Mapping[str, Any], timeout_s: float = ANSWER_S) -> None:
         """Waits until a command has killed it. Raises AssertionError where it answered instead."""
         self.begin(command)
+        self.await_death(timeout_s)
+
+    def await_death(self, timeout_s: float = ANSWER_S) -> None:
+        """As `die`, for a command that was begun."""
         try:
             reply = self._get(timeout_s)
         except DriverDied:
             self.kill()
             return
-        raise AssertionError(f"the driver was to die in {command} and answered {reply}")
+        raise AssertionError(f"the driver was to die and answered {reply}")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes commands."""
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """SIGKILL to driver, JVM and executors; the orphaned Python daemons end by themselves or are ended."""

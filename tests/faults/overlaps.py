@@ -17,11 +17,23 @@ IN_FLIGHT = 8
 _DEADLINE_S = 180.0
 
 
-def overlapping_runs(folder: Path, seed: int, sink: str, second: Mortal, refusal: type[Exception]) -> Result:
-    """The first run is killed in the middle of its calls. `refusal` is what `second.ask` raises for a refused run."""
+def overlapping_runs(
+    folder: Path,
+    seed: int,
+    sink: str,
+    first: Driver,
+    second: Mortal,
+    refusal: type[Exception],
+    dies_at: str | None = None,
+) -> Result:
+    """The first driver is killed in the middle of its run's calls, or at a step of publishing; it does not live on.
+
+    `refusal` is what `second.ask` raises for a refused run.
+    """
     began_s = time.monotonic()
     draw = random.Random(seed)
     complaints: list[str] = []
+    most = IN_FLIGHT if dies_at is None else 0  # at a step of publishing all answers are in the journal
     with SimulatorProcess(SimulatorSettings(log_requests=True, latency_ms=20, seed=seed)) as simulator:
         work = Work(
             folder, simulator, ROWS // 4, job={"buckets": 4}, limits={"in_flight": IN_FLIGHT}, sink={"format": sink}
@@ -29,20 +41,23 @@ def overlapping_runs(folder: Path, seed: int, sink: str, second: Mortal, refusal
         second.ask(work.command("run"))
         work.offer(numbered(ROWS))
         simulator.set_latency(latency_ms=1_500)  # slow enough for a second driver to look around
-        with Driver(folder) as first:
-            first.begin(work.command("run", run_id="first"))
-            _until(simulator, lambda: simulator.bill().requests >= ROWS // 4 + draw.randint(IN_FLIGHT, 4 * IN_FLIGHT))
-            try:
-                report = second.ask(work.command("run", run_id="second"))
-                complaints.append(f"the second run was not refused: {report['status']}")
-            except refusal as exc:
-                if "first" not in str(exc) or f"process {first.session_id}" not in str(exc):
-                    complaints.append(f"the refusal does not name the first run and its process: {exc}")
-            if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
-                complaints.append(f"readers saw {seen} rows while {ROWS // 4} were committed")
-            if first.is_answered():
-                complaints.append("the first run ended before the second one was refused: nothing was shown")
+        first.begin(work.command("run", run_id="first", die_at=dies_at))
+        _until(simulator, lambda: simulator.bill().requests >= ROWS // 4 + draw.randint(IN_FLIGHT, 4 * IN_FLIGHT))
+        try:
+            report = second.ask(work.command("run", run_id="second"))
+            complaints.append(f"the second run was not refused: {report['status']}")
+        except refusal as exc:
+            if "first" not in str(exc) or f"process {first.session_id}" not in str(exc):
+                complaints.append(f"the refusal does not name the first run and its process: {exc}")
+        if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
+            complaints.append(f"readers saw {seen} rows while {ROWS // 4} were committed")
+        if first.is_answered():
+            complaints.append("the first run ended before the second one was refused: nothing was shown")
+        if dies_at is None:
             first.kill()
+        else:
+            simulator.set_latency(latency_ms=20)
+            first.await_death()
         if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
             complaints.append(f"after the kill readers saw {seen} rows while {ROWS // 4} were committed")
         simulator.set_latency(latency_ms=20)
@@ -50,8 +65,8 @@ def overlapping_runs(folder: Path, seed: int, sink: str, second: Mortal, refusal
         if report["status"] != "landed":
             complaints.append(f"the second run ended as {report['status']}: {report['stopped']}")
         books = work.books(second.ask(work.command("table")))
-        complaints += books.complaints(IN_FLIGHT)
-    return Result(f"overlapping runs, {sink}", seed, 1, books, IN_FLIGHT, time.monotonic() - began_s, complaints)
+        complaints += books.complaints(most)
+    return Result(f"overlapping runs, {sink}", seed, 1, books, most, time.monotonic() - began_s, complaints)
 
 
 def _until(simulator: Handle, is_so: Callable[[], bool]) -> None:

@@ -103,7 +103,10 @@ def killed_tasks(
     """Python workers or executor JVMs die while the one action of a job runs."""
     settings = SimulatorSettings(log_requests=True, latency_ms=30, jitter=0.5, seed=seed)
     with SimulatorProcess(settings) as simulator:
-        work = Work(folder, simulator, rows, job={"buckets": BUCKETS}, limits={"in_flight": IN_FLIGHT})
+        work = Work(
+            folder, simulator, rows,
+            job={"buckets": BUCKETS}, limits={"in_flight": IN_FLIGHT}, sink={"format": "delta"},
+        )  # fmt: skip
         return _killed(work, driver, f"{victim} SIGKILL", seed, victim, kills, deadline_s)
 
 

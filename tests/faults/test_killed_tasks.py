@@ -1,21 +1,38 @@
 """Whatever dies under a job: no row is lost, none lands twice, and only what was in flight is bought again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from pipeline.errors import StateError
 from tests.faults.drivers import Driver
+from tests.faults.here import DriverHere
+from tests.faults.overlaps import overlapping_runs
 from tests.faults.scenarios import driver_of, killed_embeddings, killed_tasks
 
 pytestmark = pytest.mark.spark
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    """One for all kills of workers, which it survives: its start takes longer than most of them."""
-    with driver_of(tmp_path_factory.mktemp("driver")) as opened:
-        yield opened
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Driver]]:
+    """One driver for all: it survives kills of workers, and its start takes longer than most of them."""
+    started: list[Driver] = []
+
+    def last() -> Driver:
+        if not started or not started[-1].is_alive:
+            started.append(driver_of(tmp_path_factory.mktemp("driver")).__enter__())
+        return started[-1]
+
+    yield last
+    for one in started:
+        one.kill()
+
+
+@pytest.fixture
+def driver(living: Callable[[], Driver]) -> Driver:
+    return living()
 
 
 def test_killed_python_workers_cost_what_was_in_flight(tmp_path: Path, driver: Driver) -> None:
@@ -56,3 +73,19 @@ def test_thirty_killed_python_workers_over_thirty_thousand_vectors(tmp_path: Pat
     sink = ("parquet", "delta")[seed % 2]
     result = killed_embeddings(tmp_path, seed, driver, sink=sink, rows=30_000, kills=30)
     assert result.complaints == [], f"seed {result.seed}: {result}"
+
+
+@pytest.mark.parametrize(
+    ("sink", "dies_at"),
+    [
+        # two promises by one death, since each costs the start of a Spark
+        ("delta", "delta before the commit"),
+        pytest.param("delta", None, marks=pytest.mark.long),
+        pytest.param("parquet", None, marks=pytest.mark.long),
+    ],
+)
+def test_a_second_run_is_refused_while_the_first_lives_and_takes_over_when_it_is_dead(
+    spark: SparkSession, tmp_path: Path, driver: Driver, sink: str, dies_at: str | None
+) -> None:
+    result = overlapping_runs(tmp_path, 5, sink, driver, DriverHere(spark), StateError, dies_at)
+    assert result.complaints == []

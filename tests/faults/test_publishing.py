@@ -5,13 +5,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from pipeline.errors import StateError
 from pipeline.simulator import SimulatorProcess, SimulatorSettings, marker
-from tests.faults.drivers import Driver
 from tests.faults.full_disks import DriverOnFullDisk
 from tests.faults.here import DriverHere
-from tests.faults.overlaps import overlapping_runs
-from tests.faults.publishing import CASES, FEW, Case, publishing
+from tests.faults.publishing import CASES, Case, publishing
 from tests.faults.scenarios import Work
 from tests.jobs import numbered
 
@@ -46,13 +43,6 @@ def test_a_driver_that_ends_at_any_step_of_publishing(spark: SparkSession, tmp_p
     assert result.complaints == []
 
 
-def test_a_driver_that_is_killed_right_before_its_commit(spark: SparkSession, tmp_path: Path) -> None:
-    with Driver(tmp_path) as mortal:
-        drivers = iter([mortal, DriverHere(spark)])
-        result = publishing(tmp_path, 3, FEW[:1], lambda: next(drivers))
-    assert result.complaints == []
-
-
 @pytest.mark.long
 def test_a_driver_that_is_killed_at_any_step_of_publishing(tmp_path: Path) -> None:
     result = publishing(tmp_path, 4, CASES)
@@ -69,12 +59,4 @@ def test_a_driver_that_is_killed_at_any_step_of_publishing(tmp_path: Path) -> No
 )
 def test_a_jvm_that_can_write_nothing_from_a_step_on(spark: SparkSession, tmp_path: Path, case: Case) -> None:
     result = publishing(tmp_path, 6, [case], lambda: DriverOnFullDisk(spark))
-    assert result.complaints == []
-
-
-@pytest.mark.parametrize("sink", ["parquet", pytest.param("delta", marks=pytest.mark.long)])
-def test_a_second_run_is_refused_while_the_first_lives_and_takes_over_when_it_is_dead(
-    spark: SparkSession, tmp_path: Path, sink: str
-) -> None:
-    result = overlapping_runs(tmp_path, 5, sink, DriverHere(spark), StateError)
     assert result.complaints == []

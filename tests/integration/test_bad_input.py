@@ -82,7 +82,7 @@ def test_a_session_without_delta_says_how_to_get_it(
     write_source(tmp_path, numbered(3))
     monkeypatch.setattr("pipeline.sinks.delta._DELTA_LOG", "org.apache.spark.sql.delta.NotThere")
     with pytest.raises(SinkError, match=r"no Delta\. Start it with --packages io\.delta:delta-spark_"):
-        run_job(make_job(tmp_path, NOWHERE), spark)
+        run_job(make_job(tmp_path, NOWHERE, sink={"format": "delta"}), spark)
 
 
 @pytest.mark.parametrize("sink", ["delta", "parquet"])

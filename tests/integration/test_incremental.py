@@ -19,6 +19,8 @@ from tests.jobs import figures, make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
 
+DELTA = {"format": "delta"}  # rows are replaced
+
 
 @pytest.fixture
 def simulator() -> Iterator[Handle]:
@@ -35,7 +37,7 @@ def landed(spark: SparkSession, job: JobFile) -> dict[str, object]:
 
 
 def test_changed_rows_are_asked_again_and_replaced(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
-    job = make_job(tmp_path, simulator.base_url, job={"mode": "merge"}, source={"changed": True})
+    job = make_job(tmp_path, simulator.base_url, job={"mode": "merge"}, source={"changed": True}, sink=DELTA)
     rows = numbered(12)
     rows[5]["doc"] = None
     write_source(tmp_path, rows)
@@ -63,7 +65,7 @@ def test_rows_that_landed_with_an_error_are_replaced(spark: SparkSession, tmp_pa
     rows[1]["doc"] = "One [[fault:error_500:2]]"
     rows[2]["doc"] = "Two [[fault:bad_request]]"
     write_source(tmp_path, rows)
-    job = make_job(tmp_path, simulator.base_url, retry={"max_attempts": 2})
+    job = make_job(tmp_path, simulator.base_url, retry={"max_attempts": 2}, sink=DELTA)
     assert run_job(job, spark).errors == {"server_error": 1, "bad_request": 1}
     assert run_job(job, spark).status == "nothing_to_do"
 
@@ -81,7 +83,7 @@ def test_retrying_errors_needs_a_table_that_can_replace_rows(
     spark: SparkSession, tmp_path: Path, simulator: Handle
 ) -> None:
     write_source(tmp_path, numbered(3))
-    job = make_job(tmp_path, simulator.base_url, sink={"format": "parquet"})
+    job = make_job(tmp_path, simulator.base_url)
     run_job(job, spark)
     with pytest.raises(ConfigError, match=r"--retry-errors .*delta"):
         run_job(job, spark, retry_errors="all")
@@ -159,6 +161,7 @@ def test_a_change_feed_asks_what_changed(spark: SparkSession, tmp_path: Path, si
         tmp_path,
         simulator.base_url,
         job={"mode": "merge"},
+        sink=DELTA,
         source={"format": "delta", "path": source, "trigger": "available_now", "change_feed": True},
     )
     assert run_job(job, spark).rows_landed == 6

@@ -110,7 +110,7 @@ def test_overwrite_replaces_the_table_and_buys_nothing_twice(
 
 
 def test_merge_updates_by_key(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:
-    job = make_job(tmp_path, simulator.base_url, job={"mode": "merge"})
+    job = make_job(tmp_path, simulator.base_url, job={"mode": "merge"}, sink={"format": "delta"})
     write_source(tmp_path, numbered(10))
     run_job(job, spark)
     changed = numbered(12)
