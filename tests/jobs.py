@@ -25,7 +25,10 @@ def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
 
 
 def make_job(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> JobFile:
-    """A chat job over `source.parquet` into Parquet (a third of the time of Delta); sections given here are merged over the defaults, None removes."""
+    """A chat job over `source.parquet` into Parquet, which takes a third of Delta's time.
+
+    Sections given here are merged over the defaults, None removes.
+    """
     document: dict[str, dict[str, Any]] = {
         "job": {"name": "test"},
         "source": {"format": "parquet", "path": str(folder / "source.parquet"), "key": ["id"]},
