@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -135,7 +136,7 @@ def to_arrow(
         "attempts": lambda: pa.array([o.attempts for o in outcomes], pa.int32()),
         "latency_ms": lambda: pa.array([o.latency_ms for o in outcomes], pa.float32()),
         "request_id": lambda: pa.array([o.request_id for o in outcomes], pa.string()),
-        "run_id": lambda: pa.array([run_id] * len(outcomes), pa.string()),
+        "run_id": lambda: pa.repeat(pa.scalar(run_id, pa.string()), len(outcomes)),
         "completed_at": lambda: pa.array([int(o.completed_at_s * 1e6) for o in outcomes], pa.timestamp("us", tz="UTC")),
     }
     schema = shape.schema()
@@ -144,6 +145,8 @@ def to_arrow(
 
 
 def _errors(outcomes: Sequence[Outcome]) -> Any:
+    if not any(map(attrgetter("error"), outcomes)):
+        return pa.nulls(len(outcomes), ERROR_TYPE)
     rows = [
         None
         if o.error is None

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
@@ -128,8 +128,12 @@ class Renderer:
     def render(self, row: Mapping[str, Any]) -> Request | RowError:
         """The row's request, or why it has none. A row whose prompt columns are all null or blank asks nothing."""
         values = {name: row[name] for name in self._columns}
-        if values and all(value is None or (isinstance(value, str) and not value.strip()) for value in values.values()):
-            return RowError(ErrorCode.EMPTY_INPUT, f"null or blank: {', '.join(self._columns)}")
+        for value in values.values():  # a loop: `all` over a generator takes three times as long
+            if value is not None and not (isinstance(value, str) and not value.strip()):
+                break
+        else:
+            if values:
+                return RowError(ErrorCode.EMPTY_INPUT, f"null or blank: {', '.join(self._columns)}")
         try:
             return self._chat(values) if self._spec.task is Task.CHAT else self._text(values)
         except _UNRENDERABLE as exc:
@@ -155,7 +159,7 @@ class Renderer:
             request = self._identify.of_text(cut(text, long_texts.max_tokens))
         else:
             request = self._identify_whole.of_text(text)
-        return request if isinstance(request, RowError) else replace(request, is_long=True)
+        return request if isinstance(request, RowError) else request._replace(is_long=True)
 
     def parts(self, request: Request) -> list[tuple[str, Request]]:
         """What a long text is asked in: each part without the instruction, and its request."""

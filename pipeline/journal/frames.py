@@ -102,9 +102,7 @@ def encode(exchange: Exchange, seed: int = 0) -> bytes:
     """The frame of an exchange. ValueError where a request id is not 64 hexadecimal digits."""
     ids = exchange.request_ids
     binary_ids = bytes.fromhex(ids[0] if len(ids) == 1 else "".join(ids))
-    if len(binary_ids) != ID_BYTES * len(ids) or (
-        len(ids) > 1 and any(len(request_id) != 2 * ID_BYTES for request_id in ids)
-    ):
+    if len(binary_ids) != ID_BYTES * len(ids) or (len(ids) > 1 and set(map(len, ids)) != {2 * ID_BYTES}):
         raise ValueError("a request id is a SHA-256 in 64 hexadecimal digits")
     header: dict[str, Any] = {
         "attempt": exchange.attempt,

@@ -11,7 +11,7 @@ from pipeline.endpoints.bodies import to_body
 from pipeline.records import Batch, Request
 
 requests = st.lists(
-    st.builds(Request, st.just("id"), text=st.text(max_size=30), input_tokens=st.integers(1, 30)), max_size=60
+    st.builds(Request, st.just("id"), st.none(), st.text(max_size=30), st.integers(1, 30), st.just(False)), max_size=60
 )
 limits = st.builds(
     PackLimits,
