@@ -41,8 +41,12 @@ class Server:
         """Listen. Raises OSError where the port is taken."""
         # the one handler of all paths, without routers and middlewares: the double must outrun what it measures
         self._http = web.Server(self._handle, request_factory=self._request, access_log=None, lingering_time=1.0)
-        await self._listen()
-        self._control = await asyncio.get_running_loop().create_server(self._http, "127.0.0.1", 0)
+        try:
+            await self._listen()
+            self._control = await asyncio.get_running_loop().create_server(self._http, "127.0.0.1", 0)
+        except OSError:
+            await self.stop()
+            raise
         self.control_port = self._control.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -58,12 +62,14 @@ class Server:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._place is None:
-            # bound for good and never listening: during an outage nobody else's port 0 becomes this port
+        if self._place is None and sys.platform == "linux":
+            # bound for good and never listening: during an outage nobody else's port 0 becomes this port. Linux lets
+            # two sockets have one address as long as only one of them listens, others do not
             self._place = _bound(self._host, self.port)
             self.port = self._place.getsockname()[1]
-        # two sockets that may reuse an address share one as long as only one of them listens
-        self._listening = await loop.create_server(self._http, sock=_bound(self._host, self.port), backlog=_BACKLOG)
+        bound = _bound(self._host, self.port)
+        self.port = bound.getsockname()[1]
+        self._listening = await loop.create_server(self._http, sock=bound, backlog=_BACKLOG)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         # the raw path: parsing a URL takes longer than looking one up
@@ -100,17 +106,22 @@ class Server:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, protocol)
+    """A socket at the first address of the host that can be had. Raises OSError."""
+    why: OSError = OSError(f"cannot listen on {host}:{port}: no such host")
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {str(error.strerror).lower()}") from None
-    return bound
+    for family, kind, protocol, _, address in found:
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            return bound
+        except OSError as error:
+            bound.close()
+            why = OSError(error.errno, f"cannot listen on {host}:{port}: {str(error.strerror).lower()}")
+    raise why
 
 
 async def serve_until(

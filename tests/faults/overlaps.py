@@ -41,31 +41,38 @@ def overlapping_runs(
         second.ask(work.command("run"))
         work.offer(numbered(ROWS))
         simulator.set_latency(latency_ms=1_500)  # slow enough for a second driver to look around
-        first.begin(work.command("run", run_id="first", die_at=dies_at))
-        _until(simulator, lambda: simulator.bill().requests >= ROWS // 4 + draw.randint(IN_FLIGHT, 4 * IN_FLIGHT))
         try:
-            report = second.ask(work.command("run", run_id="second"))
-            complaints.append(f"the second run was not refused: {report['status']}")
-        except refusal as exc:
-            if "first" not in str(exc) or f"process {first.session_id}" not in str(exc):
-                complaints.append(f"the refusal does not name the first run and its process: {exc}")
-        if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
-            complaints.append(f"readers saw {seen} rows while {ROWS // 4} were committed")
-        if first.is_answered():
-            complaints.append("the first run ended before the second one was refused: nothing was shown")
-        if dies_at is None:
+            first.begin(work.command("run", run_id="first", die_at=dies_at))
+            _until(simulator, lambda: simulator.bill().requests >= ROWS // 4 + draw.randint(IN_FLIGHT, 4 * IN_FLIGHT))
+            try:
+                report = second.ask(work.command("run", run_id="second"))
+                complaints.append(f"the second run was not refused: {report['status']}")
+            except refusal as exc:
+                if "first" not in str(exc) or f"process {first.session_id}" not in str(exc):
+                    complaints.append(f"the refusal does not name the first run and its process: {exc}")
+            if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
+                complaints.append(f"readers saw {seen} rows while {ROWS // 4} were committed")
+            if first.is_answered():
+                complaints.append("the first run ended before the second one was refused: nothing was shown")
+            if dies_at is not None:
+                simulator.set_latency(latency_ms=20)
+                first.await_death()
+        finally:
             first.kill()
-        else:
-            simulator.set_latency(latency_ms=20)
-            first.await_death()
         if (seen := len(second.ask(work.command("table"))["rows"])) != ROWS // 4:
             complaints.append(f"after the kill readers saw {seen} rows while {ROWS // 4} were committed")
         simulator.set_latency(latency_ms=20)
         report = second.ask(work.command("run", run_id="second"))
         if report["status"] != "landed":
             complaints.append(f"the second run ended as {report['status']}: {report['stopped']}")
-        books = work.books(second.ask(work.command("table")))
+        table = second.ask(work.command("table"))
+        books = work.books(table)
         complaints += books.complaints(most)
+        second.ask(work.command("run", run_id="second"))
+        if (after := second.ask(work.command("table"))) != table:
+            complaints.append(f"a third run changed the table or the runs from {table} to {after}")
+        if len(names := [run_id for run_id, _ in table["runs"]]) != len(set(names)):
+            complaints.append(f"the runs table has a run twice: {names}")
     return Result(f"overlapping runs, {sink}", seed, 1, books, most, time.monotonic() - began_s, complaints)
 
 

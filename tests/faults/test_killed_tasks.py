@@ -17,12 +17,13 @@ pytestmark = pytest.mark.spark
 
 @pytest.fixture(scope="module")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Driver]]:
-    """One driver for all: it survives kills of workers, and its start takes longer than most of them."""
+    """Gives one driver to all that leave it alive, since its start takes longer than most of them; else a new one."""
     started: list[Driver] = []
 
     def last() -> Driver:
         if not started or not started[-1].is_alive:
-            started.append(driver_of(tmp_path_factory.mktemp("driver")).__enter__())
+            started.append(driver_of(tmp_path_factory.mktemp("driver")))
+            started[-1].__enter__()
         return started[-1]
 
     yield last

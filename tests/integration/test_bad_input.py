@@ -148,7 +148,8 @@ def test_ctrl_c_lands_what_is_finished_and_a_rerun_by_spark_submit_buys_only_the
         assert 0 < done < 2_000
 
         simulator.set_latency(latency_ms=0)
-        process = _run([conf], tmp_path, [_SPARK_SUBMIT, "--master", "local[2]", _RUN])
+        lightly = ["--driver-java-options", "-XX:TieredStopAtLevel=1"]  # as our own sessions do
+        process = _run([conf], tmp_path, [_SPARK_SUBMIT, "--master", "local[2]", *lightly, _RUN])
         out, err = process.communicate(timeout=180)
         assert process.returncode == 0, err
         assert "landed" in out
