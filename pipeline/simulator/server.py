@@ -107,11 +107,11 @@ class Server:
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket at the first address of the host that can be had. Raises OSError."""
-    why: OSError = OSError(f"cannot listen on {host}:{port}: no such host")
+    why: OSError | None = None
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {str(error.strerror).lower()}") from None
+        found, why = [], error
     for family, kind, protocol, _, address in found:
         bound = socket.socket(family, kind, protocol)
         try:
@@ -120,8 +120,9 @@ def _bound(host: str, port: int) -> socket.socket:
             return bound
         except OSError as error:
             bound.close()
-            why = OSError(error.errno, f"cannot listen on {host}:{port}: {str(error.strerror).lower()}")
-    raise why
+            why = error
+    assert why is not None
+    raise OSError(why.errno, f"cannot listen on {host}:{port}: {str(why.strerror).lower()}")
 
 
 async def serve_until(
