@@ -7,7 +7,7 @@ from threading import Thread
 
 import orjson
 
-from pipeline.simulator.server import Server, run, serve_until
+from pipeline.simulator.server import Server, collect_less_often, run, serve_until
 from pipeline.simulator.settings import SimulatorSettings
 
 
@@ -31,4 +31,5 @@ async def parent_left() -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then closes our input
     settings = SimulatorSettings.from_json(sys.stdin.readline())
+    collect_less_often()
     run(serve_until(settings, announce, parent_left))

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import orjson
-from aiohttp import web
 
 from pipeline.simulator.admission import Admission
 from pipeline.simulator.app import App, now_s
 from pipeline.simulator.capacity import Capacity
+from pipeline.simulator.connection import Exchange
 from pipeline.simulator.faults import FaultPicker, check_shares
 from pipeline.simulator.latency import LatencyModel
 from pipeline.simulator.outage import Outage, span
-from pipeline.simulator.wire import CREATED_S, JSON
+from pipeline.simulator.wire import CREATED_S, Reply
 
 Document = dict[str, Any]
 _CAPACITY = {"slots", "overload"}
@@ -20,20 +20,18 @@ _OUTAGE = {"mode", "after_s", "for_s"}
 _LATENCY = {"latency_ms", "per_token_ms", "jitter", "jitter_shape"}
 
 
-async def administer(app: App, request: web.BaseRequest) -> web.StreamResponse:
+async def administer(app: App, exchange: Exchange) -> Reply:
     """Answer a request that is no call to a model: 404 for an unknown path, 403 from afar, 400 with the reason."""
-    key = (request.method, request.path)
+    key = (exchange.method, exchange.path.partition("?")[0])
     if reader := _READ.get(key):
         return _json(reader(app))
     change = _CHANGE.get(key)
     if change is None:
-        return _json(
-            {"error": {"message": f"no {request.method} {request.path}", "type": "invalid_request_error"}}, 404
-        )
-    if request.remote not in ("127.0.0.1", "::1"):
+        return _json({"error": {"message": f"no {key[0]} {key[1]}", "type": "invalid_request_error"}}, 404)
+    if not exchange.is_from_here:
         return _json({"error": {"message": "from this machine only"}}, 403)
     try:
-        document = orjson.loads(await request.read() or b"{}")
+        document = orjson.loads(await exchange.body(app.settings.max_body_bytes) or b"{}")
         if not isinstance(document, dict):
             raise ValueError("a JSON object is expected")
         change(app, document)
@@ -121,5 +119,5 @@ _CHANGE: Mapping[tuple[str, str], Callable[[App, Document], None]] = {
 }
 
 
-def _json(document: Document, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, headers=(JSON,))
+def _json(document: Document, status: int = 200) -> Reply:
+    return Reply(status, orjson.dumps(document))

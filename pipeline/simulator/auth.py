@@ -13,15 +13,11 @@ class Gate:
         basic = b64encode(f"token:{token}".encode()).decode()
         self._accepted = (f"Bearer {token}".encode(), f"Basic {basic}".encode())
 
-    def admits(self, headers: Mapping[str, str]) -> bool:
-        """True where one of the forms holds the token."""
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """True where one of the forms holds the token. Names in lower case."""
         if self._token is None:
             return True
-        given = headers.get("Authorization")
+        given = headers.get(b"authorization")
         if given is not None:
-            return any(compare_digest(_to_bytes(given), accepted) for accepted in self._accepted)
-        return compare_digest(_to_bytes(headers.get("api-key", "")), self._token.encode())
-
-
-def _to_bytes(header: str) -> bytes:
-    return header.encode("utf-8", "surrogateescape")  # as aiohttp decoded it
+            return any(compare_digest(given, accepted) for accepted in self._accepted)
+        return compare_digest(headers.get(b"api-key", b""), self._token.encode())

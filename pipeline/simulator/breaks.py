@@ -1,95 +1,73 @@
 """Faults of the connection and of how the bytes arrive: reset, hang, truncated, dripping, too many."""
 
 import asyncio
-import socket
-import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from aiohttp import web
-
 from pipeline.simulator.bill import Result
+from pipeline.simulator.connection import Exchange
 from pipeline.simulator.settings import SimulatorSettings
 
 _CHUNK = 64 * 1024
-_WATCH_S = 0.05  # how often a hanging call looks whether its client has left
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Sends `body`, the good answer, in its own way. Without `is_billed` no answer is made, and `body` is empty."""
+    """Sends `body`, the good answer, in its own way; may raise ClientLeft.
 
-    send: Callable[[web.BaseRequest, bytes, SimulatorSettings], Awaitable[web.StreamResponse]]
+    Without `is_billed` no answer is made, and `body` is empty.
+    """
+
+    send: Callable[[Exchange, bytes, SimulatorSettings], Awaitable[None]]
     result: Result
     is_billed: bool
 
 
-def reset_connection(request: web.BaseRequest) -> None:
-    """End the connection with RST, as a crashed peer does."""
-    if request.transport is not None:
-        transport = request.transport
-        peer = transport.get_extra_info("socket")
-        # linger on, for zero seconds: the kernel sends RST instead of FIN
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-
-
-async def reset(request: web.BaseRequest, body: bytes, settings: SimulatorSettings) -> web.StreamResponse:
+async def reset(exchange: Exchange, body: bytes, settings: SimulatorSettings) -> None:
     """No answer at all."""
-    reset_connection(request)
-    return web.Response()
+    exchange.reset()
 
 
-async def hang(request: web.BaseRequest, body: bytes, settings: SimulatorSettings) -> web.StreamResponse:
+async def hang(exchange: Exchange, body: bytes, settings: SimulatorSettings) -> None:
     """Nothing until the client leaves or `hang_s` have passed; then the connection ends."""
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + settings.hang_s
-    # aiohttp tells nobody that a client left, other than by cancelling every handler
-    while request.transport is not None and loop.time() < end_s:  # noqa: ASYNC110
-        await asyncio.sleep(min(_WATCH_S, max(0.0, end_s - loop.time())))
-    reset_connection(request)
-    return web.Response()
+    await exchange.left(settings.hang_s)
+    exchange.reset()
 
 
-async def truncated(request: web.BaseRequest, body: bytes, settings: SimulatorSettings) -> web.StreamResponse:
+async def truncated(exchange: Exchange, body: bytes, settings: SimulatorSettings) -> None:
     """Half of the promised bytes, then the end of the connection."""
-    response = await _begin(request, len(body))
-    await response.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response
+    exchange.begin(len(body))
+    await exchange.write(body[: len(body) // 2])
+    exchange.close()
 
 
-async def slow_drip(request: web.BaseRequest, body: bytes, settings: SimulatorSettings) -> web.StreamResponse:
+async def slow_drip(exchange: Exchange, body: bytes, settings: SimulatorSettings) -> None:
     """The whole answer, `drip_bytes` every `drip_interval_s`."""
-    response = await _begin(request, len(body))
+    exchange.begin(len(body))
     for start in range(0, len(body), settings.drip_bytes):
         await asyncio.sleep(settings.drip_interval_s)
-        await response.write(body[start : start + settings.drip_bytes])
-    return response
+        await exchange.write(body[start : start + settings.drip_bytes])
 
 
-async def huge_body(request: web.BaseRequest, body: bytes, settings: SimulatorSettings) -> web.StreamResponse:
+async def huge_body(exchange: Exchange, body: bytes, settings: SimulatorSettings) -> None:
     """`huge_body_bytes` of JSON that never gets to the point."""
-    response = await _begin(request, settings.huge_body_bytes)
+    exchange.begin(settings.huge_body_bytes)
     left = settings.huge_body_bytes
-    await response.write(b'{"choices":"'[:left])
+    await exchange.write(b'{"choices":"'[:left])
     left -= min(left, 12)
     chunk = b"x" * _CHUNK
     while left > 0:
-        await response.write(chunk[:left])
+        await exchange.write(chunk[:left])
         left -= _CHUNK
-    return response
 
 
-async def gzip_bomb(request: web.BaseRequest, body: bytes, settings: SimulatorSettings) -> web.StreamResponse:
+async def gzip_bomb(exchange: Exchange, body: bytes, settings: SimulatorSettings) -> None:
     """A small gzip body that inflates to `bomb_bytes`."""
     packed = await asyncio.to_thread(bomb, settings.bomb_bytes)
-    response = await _begin(request, len(packed), ("Content-Encoding", "gzip"))
-    await response.write(packed)
-    return response
+    exchange.begin(len(packed), ("Content-Encoding", "gzip"))
+    await exchange.write(packed)
 
 
 @lru_cache(maxsize=2)
@@ -99,13 +77,6 @@ def bomb(size: int) -> bytes:
     chunk = b" " * (16 * _CHUNK)
     packed = [packer.compress(chunk[: min(len(chunk), size - start)]) for start in range(0, size, len(chunk))]
     return b"".join((*packed, packer.flush()))
-
-
-async def _begin(request: web.BaseRequest, length: int, *headers: tuple[str, str]) -> web.StreamResponse:
-    fixed = (("Content-Type", "application/json"), ("Content-Length", str(length)), *headers)
-    response = web.StreamResponse(headers=dict(fixed))
-    await response.prepare(request)
-    return response
 
 
 BREAKS: Mapping[str, Break] = {

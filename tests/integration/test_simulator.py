@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import ssl
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import isnan, log
 from pathlib import Path
@@ -427,12 +429,83 @@ def test_a_path_may_be_quoted_and_have_a_query():
 
 def test_a_request_that_never_becomes_whole_is_unknown_and_no_incident(sim, caplog):
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
-    with caplog.at_level(logging.DEBUG, logger="aiohttp.server"):
+    with caplog.at_level(logging.DEBUG, logger="pipeline.simulator"):
         with socket.create_connection((sim.host, sim.port)) as peer:
             peer.sendall(head)
             assert eventually(lambda: sim.bill().in_flight == 1)
         assert eventually(lambda: sim.bill().unknown == 1)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# --- what HTTP asks of a server --------------------------------------------------------------------------------------
+
+
+def exchanged(sim: Handle, sent: bytes, until: Callable[[bytes], bool] = lambda received: False) -> bytes:
+    """All that comes back over one connection, until its end or until it is enough."""
+    received = b""
+    with socket.create_connection((sim.host, sim.port), timeout=10) as peer:
+        peer.sendall(sent)
+        while not until(received) and (part := peer.recv(65536)):
+            received += part
+    return received
+
+
+def chat_head(body: bytes, *lines: bytes, version: bytes = b"1.1") -> bytes:
+    head = (b"POST /v1/chat/completions HTTP/" + version, b"Host: x", b"Content-Length: %d" % len(body), *lines)
+    return b"\r\n".join(head) + b"\r\n\r\n"
+
+
+def asking(text: str) -> bytes:
+    return json.dumps({"model": "local-chat", "messages": [{"role": "user", "content": text}]}).encode()
+
+
+def test_requests_that_do_not_wait_for_answers_get_them_in_order(sim):
+    bodies = [asking(f"number {i}") for i in range(20)]
+    received = exchanged(sim, b"".join(chat_head(body) + body for body in bodies), lambda r: r.count(b"HTTP/1.1") == 20)
+    assert re.findall(rb'"content":"number (\d+)"', received) == [b"%d" % i for i in range(20)]
+
+
+def test_a_request_may_come_byte_by_byte(sim):
+    body = asking("slowly")
+    received = b""
+    with socket.create_connection((sim.host, sim.port), timeout=10) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in chat_head(body) + body:
+            peer.sendall(bytes((byte,)))
+        received = peer.recv(65536)
+    assert received.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(("lines", "version"), [((b"Connection: close",), b"1.1"), ((), b"1.0")])
+def test_a_connection_ends_where_the_client_wants_it(sim, lines, version):
+    body = asking("once")
+    received = exchanged(sim, chat_head(body, *lines, version=version) + body)  # returns at the end of the connection
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert b"Connection: close" in received
+
+
+def test_a_client_that_asks_first_is_told_to_go_on(sim):
+    head = chat_head(asking("x"), b"Expect: 100-continue")
+    assert exchanged(sim, head, lambda r: r.endswith(b"\r\n\r\n")) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"this is no HTTP\r\n\r\n", b"400 Bad Request"),
+        (chat_head(b"", b"Content-Length: many"), b"400 Bad Request"),
+        (b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70_000, b"431 Request Header Fields Too Large"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"501 Not Implemented"),
+    ],
+)
+def test_what_is_no_request_for_it_is_refused_and_the_connection_ends(sim, sent, status):
+    assert exchanged(sim, sent).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_has_come():
+    with Simulator(SimulatorSettings(max_body_bytes=10_000)) as sim:
+        received = exchanged(sim, chat_head(b"x" * 10_001), lambda r: b"\r\n\r\n" in r)
+        assert received.startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize("schema", [5, {}, {"enum": 1}, {"type": "object", "properties": 3}, {"type": ["null"]}])

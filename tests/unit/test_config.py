@@ -630,7 +630,7 @@ def test_the_values_of_the_summaries_job_that_it_could_leave_out_are_the_default
 def test_reading_a_job_needs_neither_spark_nor_an_http_library() -> None:
     code = (
         "import sys, pipeline.config.load; "
-        "print(sorted({'pyspark', 'httpx', 'pyreqwest', 'aiohttp'} & sys.modules.keys()))"
+        "print(sorted({'pyspark', 'httpx', 'pyreqwest', 'httptools'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CONF.parent)
     assert done.stdout.strip() == "[]"
