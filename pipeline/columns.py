@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.prices import Price
-from pipeline.records import Outcome, Task, Usage
+from pipeline.records import Outcome, RowError, Task, Usage
 from pipeline.vector_types import ARROW_TYPES, SCALED, VectorType, to_column
 
 ERROR_TYPE = pa.struct(
@@ -111,58 +110,61 @@ def to_arrow(
     `cost` is null without a price.
     """
     parts = [WHOLE] * len(outcomes) if parts is None else parts
+    # each field of all outcomes: one turn over the tuples instead of one per column
+    of: Any = Outcome._make(zip(*outcomes, strict=True) if outcomes else [()] * len(Outcome._fields))
     if shape.task is Task.EMBEDDING:
-        response, scale = to_column([o.response for o in outcomes], shape.vectors)
+        response, scale = to_column(of.response, shape.vectors)
     else:
-        response, scale = pa.array([o.response for o in outcomes], pa.string()), None
+        response, scale = pa.array(of.response, pa.string()), None
     values: dict[str, Callable[[], Any]] = {
         "response": lambda: response,
         "scale": lambda: scale,
-        "error": lambda: _errors(outcomes),
-        "usage": lambda: _usage(outcomes),
+        "error": lambda: _errors(of.error),
+        "usage": lambda: _usage(of.usage),
         "cost": lambda: (
             pa.nulls(len(outcomes), pa.float64())
             if price is None
-            else pa.array([price.cost(o.usage) for o in outcomes], pa.float64())
+            else pa.array([price.cost(usage) for usage in of.usage], pa.float64())
         ),
-        "finish_reason": lambda: pa.array([o.finish_reason for o in outcomes], pa.string()),
-        "model": lambda: pa.array([o.model for o in outcomes], pa.string()),
-        "norm": lambda: pa.array([o.norm for o in outcomes], pa.float32()),
-        "is_normalized": lambda: pa.array([o.is_normalized for o in outcomes], pa.bool_()),
+        "finish_reason": lambda: pa.array(of.finish_reason, pa.string()),
+        "model": lambda: pa.array(of.model, pa.string()),
+        "norm": lambda: pa.array(of.norm, pa.float32()),
+        "is_normalized": lambda: pa.array(of.is_normalized, pa.bool_()),
         "is_truncated": lambda: pa.array([part.is_truncated for part in parts], pa.bool_()),
         "chunk_index": lambda: pa.array([part.index for part in parts], pa.int32()),
         "chunk_text": lambda: pa.array([part.text for part in parts], pa.string()),
         "chunk_count": lambda: pa.array([part.count for part in parts], pa.int32()),
-        "attempts": lambda: pa.array([o.attempts for o in outcomes], pa.int32()),
-        "latency_ms": lambda: pa.array([o.latency_ms for o in outcomes], pa.float32()),
-        "request_id": lambda: pa.array([o.request_id for o in outcomes], pa.string()),
+        "attempts": lambda: pa.array(of.attempts, pa.int32()),
+        "latency_ms": lambda: pa.array(of.latency_ms, pa.float32()),
+        "request_id": lambda: pa.array(of.request_id, pa.string()),
         "run_id": lambda: pa.repeat(pa.scalar(run_id, pa.string()), len(outcomes)),
-        "completed_at": lambda: pa.array([int(o.completed_at_s * 1e6) for o in outcomes], pa.timestamp("us", tz="UTC")),
+        "completed_at": lambda: pa.array([int(at_s * 1e6) for at_s in of.completed_at_s], pa.timestamp("us", tz="UTC")),
     }
     schema = shape.schema()
     arrays = [values[name.removeprefix(shape.prefix)]() for name in schema.names]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _errors(outcomes: Sequence[Outcome]) -> Any:
-    if not any(map(attrgetter("error"), outcomes)):
-        return pa.nulls(len(outcomes), ERROR_TYPE)
+def _errors(errors: Sequence[RowError | None]) -> Any:
+    if not any(errors):
+        return pa.nulls(len(errors), ERROR_TYPE)
     rows = [
         None
-        if o.error is None
+        if error is None
         else {
-            "code": str(o.error.code),
-            "message": o.error.message,
-            "status": o.error.status,
-            "retryable": o.error.is_retryable,
+            "code": str(error.code),
+            "message": error.message,
+            "status": error.status,
+            "retryable": error.is_retryable,
         }
-        for o in outcomes
+        for error in errors
     ]
     return pa.array(rows, ERROR_TYPE)
 
 
-def _usage(outcomes: Sequence[Outcome]) -> Any:
-    children = [pa.array([o.usage[place] for o in outcomes], pa.int64()) for place in range(len(Usage._fields))]
+def _usage(usages: Sequence[Usage]) -> Any:
+    counters = zip(*usages, strict=True) if usages else [()] * len(Usage._fields)
+    children = [pa.array(counter, pa.int64()) for counter in counters]
     return pa.StructArray.from_arrays(children, fields=list(USAGE_TYPE))
 
 

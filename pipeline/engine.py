@@ -10,10 +10,10 @@ import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pipeline.batching import Packer, PackLimits, Split
 from pipeline.endpoints import Endpoint
@@ -33,6 +33,7 @@ from pipeline.limits import (
     Ticket,
 )
 from pipeline.records import (
+    NO_USAGE,
     Batch,
     Exchange,
     Failure,
@@ -58,7 +59,7 @@ ONE_CALL = Cost()
 class ExchangeLog(Protocol):
     """Where every exchange is written before its outcome is used."""
 
-    def append(self, exchange: Exchange) -> None:
+    def append_all(self, exchanges: Sequence[Exchange]) -> None:
         """Durable when it returns, as far as the log promises."""
         ...
 
@@ -99,6 +100,16 @@ class _Call:
     split: Split | None = None  # the refused batch that it is a half of
 
 
+class _Ended(NamedTuple):
+    """A call that came back; it holds its slot until it is journaled."""
+
+    call: _Call
+    result: list[Outcome] | Failure
+    latency_ms: float
+    usage: Usage
+    exchange: Exchange | None  # None where nothing was sent
+
+
 class Window:
     """One window for one stream of requests; made and used on its event loop."""
 
@@ -134,7 +145,8 @@ class Window:
         self._due: deque[_Call] = deque()  # again, after a failure
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[_Call, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[_Call, asyncio.Task[None]] = {}
+        self._ended: list[_Ended] = []  # in this turn of the loop
         self._linger: asyncio.TimerHandle | None = None
         self._has_met_endpoint = False
         self._is_closed = False
@@ -197,6 +209,7 @@ class Window:
         """Gives up everything, in flight included; nothing is reported or sent any more."""
         self._on_finished = lambda outcomes: None
         self._is_closed = True
+        self._settle()
         self._ready.clear()
         self._due.clear()
         for timer in self._waiting.values():
@@ -205,9 +218,10 @@ class Window:
         for one in (self._linger, self._timer):
             if one is not None:
                 one.cancel()
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- the loop
 
@@ -258,9 +272,7 @@ class Window:
     def _start(self, call: _Call, ticket: Ticket) -> None:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
-        task = self._loop.create_task(self._run(call, ticket))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[call] = self._loop.create_task(self._run(call, ticket))
 
     def _wait(self, now_s: float, wait_s: float) -> None:
         reason = self.gate.stop_reason(now_s) if self._has_met_endpoint or not self.gate.is_open else None
@@ -278,23 +290,47 @@ class Window:
 
     async def _run(self, call: _Call, ticket: Ticket) -> None:
         try:
-            result, latency_ms = await self._exchange(call, ticket)
-            if isinstance(result, Failure):
-                self._fail(call, result)
-            else:
-                self._finish(call, result, latency_ms)
+            ended = await self._exchange(call, ticket)
+            if not self._ended:
+                self._loop.call_soon(self._settle)
+            self._ended.append(ended)
         except asyncio.CancelledError:
-            raise
-        except BaseException as exc:  # noqa: BLE001 - a journal that cannot be written: nothing may be sent unrecorded
-            self.crashed = exc
-            self.stop(Failure(Verdict.STOP, ErrorCode.INTERNAL, type(exc).__name__))
-            self._abandon(call.batch.requests)
-        finally:
             self.in_flight -= 1
-            self.pump()
+            raise
+        except BaseException as exc:  # noqa: BLE001 - one of ours, and rows must not hang for it
+            self.in_flight -= 1
+            self._crash(exc, [call])
+        finally:
+            del self._tasks[call]
 
-    async def _exchange(self, call: _Call, ticket: Ticket) -> tuple[list[Outcome] | Failure, float]:
-        """Sends, journals, reads. A failure's attempt is counted in `call` before it is journaled."""
+    def _settle(self) -> None:
+        """Journals what came back in one turn of the loop, in one write; then its rows end or wait for another attempt."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        settled = 0
+        try:
+            if self._log is not None:
+                self._log.append_all([one.exchange for one in ended if one.exchange is not None])
+            for one in ended:
+                if isinstance(one.result, Failure):
+                    self._fail(one.call, one.result)
+                else:
+                    self._finish(one, one.result)
+                settled += 1
+        except BaseException as exc:  # noqa: BLE001 - a journal that cannot be written: nothing may be sent unrecorded
+            self._crash(exc, [one.call for one in ended[settled:]])
+        self.in_flight -= len(ended)
+        self.pump()
+
+    def _crash(self, exc: BaseException, calls: Iterable[_Call]) -> None:
+        self.crashed = exc
+        self.stop(Failure(Verdict.STOP, ErrorCode.INTERNAL, type(exc).__name__))
+        for call in calls:
+            self._abandon(call.batch.requests)
+
+    async def _exchange(self, call: _Call, ticket: Ticket) -> _Ended:
+        """Sends and reads. A failure's attempt is counted in `call` before it is journaled."""
         batch = call.batch
         sent_at_s = self._clock()
         started = self._loop.time()
@@ -306,7 +342,7 @@ class Window:
         except (PipelineError, OSError) as exc:
             # a credential that cannot be resolved: nothing was sent, and no later request could be
             self.gate.abandoned(ticket)
-            return Failure(Verdict.STOP, ErrorCode.AUTHENTICATION, str(exc)), 0.0
+            return _Ended(call, Failure(Verdict.STOP, ErrorCode.AUTHENTICATION, str(exc)), 0.0, NO_USAGE, None)
         self.tally.sent += 1
         try:
             response = await self._transport.send(self._tagged(http_request), headers)
@@ -325,22 +361,19 @@ class Window:
             call.attempts = call.attempts.after(result.code, sent_at_s, is_parked=is_parked)
             is_retry = result.verdict is Verdict.RETRY
             call.wait_s = self._policy.wait_s(call.attempts, result, self._clock(), is_parked) if is_retry else None
-        if self._log is not None:
-            self._log.append(
-                Exchange(
-                    request_ids=tuple(request.request_id for request in batch.requests),
-                    attempt=call.attempts.sent if isinstance(result, Failure) else call.attempts.sent + 1,
-                    sent_at_s=sent_at_s,
-                    latency_ms=latency_ms,
-                    response=response,
-                    transport_error=result.code if response is None and isinstance(result, Failure) else None,
-                    message=result.message if isinstance(result, Failure) else "",
-                    run_id=self._settings.run_id,
-                    usage=usage,
-                    is_final=not isinstance(result, Failure) or self._is_last(call, result),
-                )
-            )
-        return result, latency_ms
+        exchange = Exchange(
+            request_ids=tuple([request.request_id for request in batch.requests]),
+            attempt=call.attempts.sent if isinstance(result, Failure) else call.attempts.sent + 1,
+            sent_at_s=sent_at_s,
+            latency_ms=latency_ms,
+            response=response,
+            transport_error=result.code if response is None and isinstance(result, Failure) else None,
+            message=result.message if isinstance(result, Failure) else "",
+            run_id=self._settings.run_id,
+            usage=usage,
+            is_final=not isinstance(result, Failure) or self._is_last(call, result),
+        )
+        return _Ended(call, result, latency_ms, usage, exchange)
 
     def _tell_gate(
         self, call: _Call, ticket: Ticket, result: list[Outcome] | Failure, usage: Usage, response: HttpResponse | None
@@ -353,7 +386,7 @@ class Window:
             error,
             self._loop.time(),
             used=used,
-            others=self.in_flight - 1,
+            others=self.in_flight - len(self._ended) - 1,
             headers=response.headers if response is not None else None,
             wall_s=self._clock(),
             retry_after_s=failure.retry_after_s if failure is not None else None,
@@ -384,21 +417,20 @@ class Window:
             return request
         return HttpRequest(request.url, request.body, (*request.headers, ("x-client-run", self._settings.run_id)))
 
-    def _finish(self, call: _Call, outcomes: list[Outcome], latency_ms: float) -> None:
-        now_s = self._clock()
+    def _finish(self, ended: _Ended, outcomes: list[Outcome]) -> None:
+        call, tally = ended.call, self.tally
         if call.split is not None and (max_rows := call.split.answered()) is not None:
             self._packer.lower(max_rows)
-        attempts = call.attempts.sent + 1
-        stamped = [o.with_timing(attempts=attempts, latency_ms=latency_ms, completed_at_s=now_s) for o in outcomes]
-        for outcome in stamped:
-            self.tally.input_tokens += outcome.usage.input_tokens or 0
-            self.tally.output_tokens += outcome.usage.output_tokens or 0
-            if outcome.error is None:
-                self.tally.answered += 1
-            else:
-                self.tally.failed += 1
-                self.tally.errors[str(outcome.error.code)] += 1
-        self._on_finished(stamped)
+        tally.input_tokens += ended.usage.input_tokens or 0
+        tally.output_tokens += ended.usage.output_tokens or 0
+        errors = [str(outcome.error.code) for outcome in outcomes if outcome.error is not None]
+        tally.answered += len(outcomes) - len(errors)
+        tally.failed += len(errors)
+        tally.errors.update(errors)
+        attempts, latency_ms, now_s = call.attempts.sent + 1, ended.latency_ms, self._clock()
+        self._on_finished(
+            [o.with_timing(attempts=attempts, latency_ms=latency_ms, completed_at_s=now_s) for o in outcomes]
+        )
 
     def _fail(self, call: _Call, failure: Failure) -> None:
         if failure.code is ErrorCode.RATE_LIMITED:

@@ -26,7 +26,6 @@ from pipeline.part_files import PartWriter
 from pipeline.pending import Pending, RetryErrors
 from pipeline.progress import Progress
 from pipeline.prompts import prompt_columns
-from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.sinks import Mode, RunKey, Sink
 from pipeline.spark import answered, bucketed, first_line, is_plain, local_frame, slots, written
@@ -169,10 +168,10 @@ def endpoint_key(job: JobFile) -> str:
 
 
 def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: BucketTask, results: StructType) -> None:
-    """The action that calls. Vectors are written by the tasks themselves where sink and types allow it."""
+    """The action that calls. The tasks write their rows themselves where sink and types allow it."""
     spark, sink, prefix = opened.spark, opened.sink, opened.job.sink.prefix
     stage = None
-    if opened.job.request.task is Task.EMBEDDING and is_plain(results) and not sink.has_landed(spark, key):
+    if is_plain(results) and not sink.has_landed(spark, key):
         stage = sink.open_stage(spark, results, mode, key)
     if stage is None:
         sink.land(spark, answered(rows, task, results), mode, key)

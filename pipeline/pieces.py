@@ -1,6 +1,7 @@
 """The input of a partition, piece by piece, until all its rows have left."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import pyarrow as pa
 
@@ -33,21 +34,20 @@ class Pieces:
         """A row of the piece leaves so many times more."""
         self._open_rows[number] += times
 
-    def forget(self, number: int) -> None:
-        """A row of the piece has left."""
-        self._open_rows[number] -= 1
+    def forget(self, number: int, rows: int = 1) -> None:
+        """So many rows of the piece have left."""
+        self._open_rows[number] -= rows
         if not self._open_rows[number]:
             del self._open_rows[number]
             self.open_bytes -= self._pieces.pop(number).nbytes
 
-    def take(self, rows: Sequence[tuple[int, int]]) -> pa.RecordBatch:
-        """The rows at these (piece, index), without the bucket; those of one piece stand together."""
+    def take(self, numbers: Sequence[int], indexes: Sequence[int]) -> pa.RecordBatch:
+        """The rows at these pieces and indexes, without the bucket; those of one piece stand together."""
         parts: list[pa.RecordBatch] = []
         start = 0
-        for end in range(1, len(rows) + 1):
-            if end == len(rows) or rows[end][0] != rows[start][0]:
-                piece = self._pieces[rows[start][0]]
-                parts.append(piece.take(pa.array([index for _, index in rows[start:end]], pa.int32())))
-                start = end
-        source = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+        for number, rows in groupby(numbers):
+            end = start + len(list(rows))
+            parts.append(self._pieces[number].take(pa.array(indexes[start:end], pa.int32())))
+            start = end
+        source = parts[0] if len(parts) == 1 else pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
         return source.select([name for name in source.schema.names if name != BUCKET_COLUMN])

@@ -52,10 +52,10 @@ class ResponseCache:
         """See `ResponseLog.read`; a damaged answer is an error that may pass, so that its requests are asked again."""
         return self._known.read(entry)
 
-    def append(self, exchange: Exchange) -> None:
-        """See `ExchangeLog.append`."""
+    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+        """See `ExchangeLog.append_all`."""
         assert self._own is not None, "nothing is sent that was not looked up"
-        self._own.append(exchange)
+        self._own.append_all(exchanges)
 
     def claim(self, ids: Sequence[str]) -> None:
         """Nothing to note: a row tells the usage of its answer, bought now or before."""

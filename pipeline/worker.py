@@ -6,10 +6,11 @@ The calling thread renders rows and builds record batches; the loop thread sends
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 
 import pyarrow as pa
 
@@ -57,6 +58,7 @@ LEARN_EVERY = 16
 
 # Piece, row in it, and for a part of a long text its gathering and its place there.
 _Place = tuple[int, int, Gathering | None, int]
+_PIECE = itemgetter(0)
 
 
 def run_partition(
@@ -193,8 +195,7 @@ class _Partition:
         for index, request in enumerate(self._render(piece)):
             if isinstance(request, RowError):
                 self._end_row(number, index, Outcome("", error=request, completed_at_s=self._clock()))
-                continue
-            if not request.is_long:
+            elif not request.is_long:
                 self._await(request, (number, index, None, 0), fresh)
             elif self._plan.prompt.long_texts.policy == "truncate":
                 self._cut.add((number, index))
@@ -227,10 +228,9 @@ class _Partition:
                 self._unclaimed = []
             replayed, calls = self._replay.divide(list(fresh.values()))
             self._settle(replayed)
-        for request, _ in calls:
-            if self._submitted < LEARN_FIRST or self._submitted % LEARN_EVERY == 0:
-                self._taught_by[request.request_id] = request
-            self._submitted += 1
+        before, self._submitted = self._submitted, self._submitted + len(calls)
+        teaching = calls if before < LEARN_FIRST else calls[-before % LEARN_EVERY :: LEARN_EVERY]
+        self._taught_by.update((request.request_id, request) for request, _ in teaching)
         if calls:
             self._loop.post(self._window.submit, calls)
 
@@ -275,11 +275,13 @@ class _Partition:
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
         if self._replay is not None:
             self._unclaimed.extend(outcome.request_id for outcome in outcomes)
+        taught_by = self._taught_by
         for outcome in outcomes:
-            places = self._rows_of.pop(outcome.request_id)
+            request_id = outcome.request_id
+            places = self._rows_of.pop(request_id)
             self.outstanding -= len(places)
-            if (request := self._taught_by.pop(outcome.request_id, None)) is not None:
-                self._learn(request, outcome)
+            if request_id in taught_by:
+                self._learn(taught_by.pop(request_id), outcome)
             # the call is charged to one row; rows that share its answer cost nothing
             self._end_place(places[0], outcome)
             if len(places) > 1:
@@ -317,9 +319,8 @@ class _Partition:
                 self._finished.append((number, index, outcome, TextPart(place, text, count)))
 
     def _end_row(self, number: int, index: int, outcome: Outcome, part: TextPart = WHOLE) -> None:
-        progress = self.progress
         if outcome.error is not None and outcome.error.code is ErrorCode.NOT_ATTEMPTED:
-            progress.rows_not_attempted += 1
+            self.progress.rows_not_attempted += 1
             self._pieces.forget(number)
             return
         self._count(outcome)
@@ -331,20 +332,21 @@ class _Partition:
     def _count(self, outcome: Outcome) -> None:
         progress = self.progress
         progress.rows_done += 1
-        progress.rows_replayed += outcome.is_replayed
+        if outcome.is_replayed:
+            progress.rows_replayed += 1
         if outcome.error is not None:
             progress.rows_failed += 1
             progress.rows_broken += outcome.error.code in CONTRACT_CODES
 
     def _to_batch(self, rows: list[tuple[int, int, Outcome, TextPart]]) -> pa.RecordBatch:
-        rows.sort(key=lambda row: row[0])  # rows of one input piece together: one take per piece
-        source = self._pieces.take([row[:2] for row in rows])
-        outcomes = [row[2] for row in rows]
-        results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, [row[3] for row in rows], self._plan.price)
+        rows.sort(key=_PIECE)  # rows of one input piece together: one take per piece
+        numbers, indexes, outcomes, parts = zip(*rows, strict=True)
+        source = self._pieces.take(numbers, indexes)
+        results = columns.to_arrow(outcomes, self._shape, self._plan.run_id, parts, self._plan.price)
         if self._shape.task is Task.EMBEDDING:
             self._sum_vectors(results)
-        for row in rows:
-            self._pieces.forget(row[0])
+        for number, times in Counter[int](numbers).items():
+            self._pieces.forget(number, times)
         arrays = [*source.columns, *results.columns]
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([*source.schema, *results.schema]))
 

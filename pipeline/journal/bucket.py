@@ -166,14 +166,20 @@ class BucketJournal:
         return cached
 
     def append(self, exchange: Exchange) -> None:
-        """Writes the exchange; when it returns, a kill of this process loses nothing of it.
+        """One exchange; see `append_all`."""
+        self.append_all((exchange,))
+
+    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+        """Writes the exchanges at once; when it returns, a kill of this process loses nothing of them.
 
         A power cut may, by `fsync`, and on a remote store the loss of the node, what is not uploaded. StateError where
-        it cannot be written. LeaseLost where another attempt has taken over: the exchange is written all the same, so
-        that the other one's successor finds it.
+        they cannot be written: then none is. LeaseLost where another attempt has taken over: they are written all the
+        same, so that the other one's successor finds them.
         """
+        if not exchanges:
+            return
         with self._lock:
-            self._append(exchange)
+            self._append(exchanges)
         self.lease.check()
         if self._uploads is not None:
             self._uploads.check()
@@ -228,21 +234,23 @@ class BucketJournal:
             sums.add_segment(read_segment(name, data := self._files.read(name)), len(data))
         return sums.end_bucket().totals()
 
-    def _append(self, exchange: Exchange) -> None:
+    def _append(self, exchanges: Sequence[Exchange]) -> None:
         if self._is_closed:
             raise StateError(f"the journal of {self._folder} is closed")
         writer = self._writer or self._begin()
-        data = encode(exchange, writer.seed)
+        frames = [encode(exchange, writer.seed) for exchange in exchanges]
         try:
-            offset = writer.append(data)
+            offset = writer.append(frames)
         except StateError:
             if writer.is_broken:  # what it left is a torn tail: it stays the last of its segment
                 self._writer = None
                 with contextlib.suppress(StateError):
                     writer.close()
             raise
-        writer.note(exchange)
-        self._note(exchange, ids_of(data, len(exchange.request_ids)), offset)
+        for exchange, data in zip(exchanges, frames, strict=True):
+            writer.note(exchange)
+            self._note(exchange, ids_of(data, len(exchange.request_ids)), offset)
+            offset += len(data)
         now_s = self._clock()
         if self._fsync == "always" or (self._fsync == "interval" and now_s - self._synced_at_s >= FSYNC_INTERVAL_S):
             writer.sync()

@@ -95,8 +95,7 @@ class RequestIndex:
     def add(self, binary_ids: bytes, value: int) -> None:
         """Notes an exchange for each of its requests; `binary_ids` are 32 bytes each, `value` from `pack_value`."""
         recent = self._recent
-        for start in range(0, len(binary_ids), _ID_BYTES):
-            key = binary_ids[start : start + _KEY_BYTES]
+        for key in _keys(binary_ids):
             old = recent.get(key)
             recent[key] = value if old is None else combine(old, value)
         if len(recent) >= self._recent_limit:
@@ -109,10 +108,13 @@ class RequestIndex:
             raise ValueError("a request id is a SHA-256 in 64 hexadecimal digits")
         words = np.frombuffer(binary, np.uint64).reshape(-1, 4)
         found = self._find(words[:, 0], words[:, 1])
+        keys = _keys(binary)
+        if self._recent.keys().isdisjoint(keys) and not (found >= 0).any():  # a first run: all are new
+            return [None] * len(ids)
         values = self._values[found].tolist() if len(self._values) else [0] * len(ids)
         entries: list[Entry | None] = []
-        for i, (position, value) in enumerate(zip(found.tolist(), values, strict=True)):
-            recent = self._recent.get(binary[i * _ID_BYTES : i * _ID_BYTES + _KEY_BYTES])
+        for key, position, value in zip(keys, found.tolist(), values, strict=True):
+            recent = self._recent.get(key)
             if recent is not None:
                 entries.append(unpack_value(combine(value, recent) if position >= 0 else recent))
             else:
@@ -126,10 +128,12 @@ class RequestIndex:
         found = self._find(words[:, 0], words[:, 1])
         known = found >= 0
         self._values[found[known]] |= np.uint64(_CLAIMED)
+        if known.all():
+            return
+        keys, recent = _keys(binary), self._recent
         for i in np.flatnonzero(~known).tolist():
-            key = binary[i * _ID_BYTES : i * _ID_BYTES + _KEY_BYTES]
-            if (recent := self._recent.get(key)) is not None:
-                self._recent[key] = recent | _CLAIMED
+            if (value := recent.get(keys[i])) is not None:
+                recent[keys[i]] = value | _CLAIMED
 
     def counts(self) -> tuple[int, int]:
         """Distinct requests, and how many of them are answered."""
@@ -172,6 +176,10 @@ class RequestIndex:
         self._low = np.insert(self._low, at, low)
         self._values = np.insert(self._values, at, values)
         self._recent_limit = max(_RECENT_AT_LEAST, len(self._values) // _RECENT_SHARE)
+
+
+def _keys(binary_ids: bytes) -> list[bytes]:
+    return [binary_ids[start : start + _KEY_BYTES] for start in range(0, len(binary_ids), _ID_BYTES)]
 
 
 def _combine_all(old: _Words, new: _Words) -> _Words:

@@ -1,6 +1,7 @@
 """A segment: one append-only file of frames that one attempt at a bucket wrote; names, reading, writing, sealing."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -141,11 +142,11 @@ class SegmentWriter:
         """Nothing more may be appended; see `AppendFile`."""
         return self._file.is_broken
 
-    def append(self, data: bytes) -> int:
-        """Appends one frame of an exchange; its offset."""
+    def append(self, frames: Sequence[bytes]) -> int:
+        """Appends the frames of exchanges, all or none; the offset of the first."""
         offset = self._file.size
-        self._file.append(data)
-        self.exchanges += 1
+        self._file.append(frames[0] if len(frames) == 1 else b"".join(frames))
+        self.exchanges += len(frames)
         return offset
 
     def note(self, exchange: Exchange) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -108,8 +109,8 @@ class Log:
 
     exchanges: list[Exchange] = field(default_factory=list)
 
-    def append(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
+    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+        self.exchanges.extend(exchanges)
 
     def is_held(self) -> bool:
         return True

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -72,8 +73,8 @@ class Script:
 class Notes:
     exchanges: list[Exchange] = field(default_factory=list)
 
-    def append(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
+    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+        self.exchanges.extend(exchanges)
 
 
 def requests(*texts: str) -> list[tuple[Request, Attempts]]:
@@ -240,7 +241,7 @@ def test_every_exchange_is_logged_before_its_outcome_is_used() -> None:
 
 def test_a_log_that_cannot_be_written_stops_sending() -> None:
     class Full(Notes):
-        def append(self, exchange: Exchange) -> None:
+        def append_all(self, exchanges: Sequence[Exchange]) -> None:
             raise OSError(28, "no space left")
 
     script = Script()
