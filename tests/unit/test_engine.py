@@ -239,6 +239,41 @@ def test_every_exchange_is_logged_before_its_outcome_is_used() -> None:
     ]
 
 
+def test_what_comes_back_together_is_journaled_in_one_write_before_its_slots_are_free() -> None:
+    script = Script()
+
+    class Writes(Notes):
+        def append_all(self, exchanges: Sequence[Exchange]) -> None:
+            assert len(script.sent) == len(self.exchanges) + 4  # nothing was sent in the place of what is not written
+            sizes.append(len(exchanges))
+            super().append_all(exchanges)
+
+    sizes: list[int] = []
+    log = Writes()
+    _, took_s, _ = play(script, [f"t{i}" for i in range(12)], in_flight=4, log=log)
+    assert sizes == [4, 4, 4]
+    assert took_s == 3.0
+    assert script.peak == 4
+
+
+def test_what_came_back_before_the_window_is_given_up_is_journaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Notes()
+
+    async def main() -> None:
+        window = Window(
+            PlainEndpoint(), Script(), WindowSettings(in_flight=3), log=log, on_finished=lambda outcomes: None
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr(window, "_settle", lambda: None)  # the turn of the loop does not come
+            window.submit(requests("a", "b", "c", "d"))
+            await asyncio.sleep(2.0)
+        assert not log.exchanges
+        await window.cancel()
+
+    run_virtual(main())
+    assert [exchange.request_ids for exchange in log.exchanges] == [("id-a",), ("id-b",), ("id-c",)]
+
+
 def test_a_log_that_cannot_be_written_stops_sending() -> None:
     class Full(Notes):
         def append_all(self, exchanges: Sequence[Exchange]) -> None:
