@@ -380,16 +380,29 @@ class Memory:
         return max(self._sizes, default=0.0)
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.25):
-            sizes = []
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if "daemon pyspark.worker" in " ".join(process.cmdline()):
-                        sizes.append(process.memory_info().rss / 2**20)
-                except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                    continue
+        workers: list[psutil.Process] = []
+        for turn in itertools.count():
+            if self._ended.wait(0.25):
+                return
+            if turn % 8 == 0:  # looking at every process of the machine costs more than asking two for their size
+                workers = [p for p in psutil.Process().children(recursive=True) if _is_worker(p)]
+            sizes = [size for size in map(_resident_mb, workers) if size]
             if sizes:
                 self._sizes.append(max(sizes))
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "daemon pyspark.worker" in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+
+
+def _resident_mb(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_info().rss / 2**20)
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return 0.0
 
 
 def check_table(path: Path, rows: int) -> None:
