@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from pipeline import open_session, run_job
 from pipeline.report import Report
 from pipeline.simulator import SimulatorProcess, SimulatorSettings
 from tests.benchmarks.bare import bare_loop, engine_loop
+from tests.benchmarks.memory import Memory
 from tests.jobs import embedding_sections, make_job
 
 CORES = 2
@@ -93,32 +93,6 @@ class Measured:
     report: Report
     simulator_cpu_s: float
     worker_mb: float
-
-
-class Memory:
-    """The largest resident size of any Python worker of Spark, in MB, while it is open."""
-
-    def __init__(self) -> None:
-        self.peak_mb = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "Memory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.25):
-            for process in psutil.process_iter(["cmdline"]):
-                if "daemon pyspark.worker" in " ".join(process.info["cmdline"] or []):
-                    try:
-                        self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
-                    except psutil.NoSuchProcess:
-                        continue
 
 
 def simulator_pid() -> int:
