@@ -26,6 +26,7 @@ from pipeline.part_files import PartWriter
 from pipeline.pending import Pending, RetryErrors
 from pipeline.progress import Progress
 from pipeline.prompts import prompt_columns
+from pipeline.records import Task
 from pipeline.report import Report
 from pipeline.sinks import Mode, RunKey, Sink
 from pipeline.spark import answered, bucketed, first_line, is_plain, local_frame, slots, written
@@ -177,7 +178,8 @@ def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: B
         sink.land(spark, answered(rows, task, results), mode, key)
         return
     kept = StructType([field for field in results.fields if field.name not in stage.left_out])
-    writer = PartWriter(task, stage.folder, kept.json(), f"{prefix}response", stage.left_out)
+    vectors = f"{prefix}response" if opened.job.request.task is Task.EMBEDDING else None
+    writer = PartWriter(task, stage.folder, kept.json(), vectors, stage.left_out)
     files = [row["file"] for row in written(rows, writer).collect()]
     if not files:  # no row was finished: Spark writes an empty table with its columns
         sink.land(spark, local_frame(spark, [], results), mode, key)

@@ -40,6 +40,20 @@ def test_vectors_are_stored_as_they_are_and_the_rest_is_not(tmp_path):
     assert columns["request_id"].compression == "SNAPPY"
 
 
+def test_texts_are_compressed(tmp_path):
+    def work(_):
+        yield to_arrow([Outcome("r", response="the same again")] * 50, ResultShape(Task.CHAT), "run-1")
+
+    (manifest,) = list(PartWriter(work, str(tmp_path), "{}")(iter([])))
+    metadata = pq.ParquetFile(tmp_path / manifest.to_pylist()[0]["file"]).metadata
+    response = next(
+        c for c in map(metadata.row_group(0).column, range(metadata.num_columns)) if c.path_in_schema == "response"
+    )
+    assert response.compression == "SNAPPY"
+    assert "RLE_DICTIONARY" in response.encodings
+    assert response.statistics is not None
+
+
 def test_a_task_without_rows_leaves_nothing(tmp_path):
     assert written(tmp_path, lambda _: iter([])) == []
     assert list(tmp_path.iterdir()) == []
