@@ -355,15 +355,17 @@ def test_any_file_operation_may_fail_once_and_nothing_acknowledged_is_lost(tmp_p
     """Over every operation N until a run meets no fault."""
     errors: list[str] = []
     names: set[str] = set()
+    left = tmp_path / "left"
+    dead = open_bucket(local_store(left), "dead", seal_bytes=700)
+    for done in range(4):
+        dead.append(exchange(done))
+    crash(dead)
+    assert [read_segment_of(path, left).is_sealed for path in segments(left)] == [True, False]
+    torn = segments(left)[-1]
+    torn.write_bytes(torn.read_bytes() + b"\xc3JQ\x9d torn")
     for fail_at in range(1, 500):
         root = tmp_path / str(fail_at)
-        dead = open_bucket(local_store(root), "dead", seal_bytes=700)
-        for done in range(4):
-            dead.append(exchange(done))
-        crash(dead)
-        assert [read_segment_of(path, root).is_sealed for path in segments(root)] == [True, False]
-        torn = segments(root)[-1]
-        torn.write_bytes(torn.read_bytes() + b"\xc3JQ\x9d torn")
+        shutil.copytree(left, root)
         ops = FaultyOps(fail_at, number)
         acknowledged: list[int] = []
         try:
