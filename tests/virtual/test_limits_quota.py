@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.limits import Ask, Budget, Cost, Credit, QuotaBook, QuotaSpec
 from tests.virtual.quota_simulation import Played, Scene, Simulation, per_minute, worst
 
 SLACK = 1e-6
@@ -128,3 +129,30 @@ def any_scene(seed: int) -> list[str]:
         server_returns_at_s=dies_at_s and lasts_s / 2,
     )
     return above(play(scene, seed), scene, seed)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_budget_is_never_overdrawn(seed: int) -> None:
+    rng = random.Random(seed)
+    most = rng.randint(500, 5_000)
+    book = QuotaBook(QuotaSpec(budget=Budget(max_tokens=most), workers=3), 0.0)
+    for worker in range(3):
+        book.join(worker, 0.0)
+    on_their_way: list[tuple[int, Cost]] = []
+    billed = 0
+    is_spent = False
+    for step in range(400):
+        worker = rng.randrange(3)
+        credits = []
+        for one in [pair for pair in on_their_way if pair[0] == worker and rng.random() < 0.5]:
+            on_their_way.remove(one)
+            used = Cost(1, one[1].input_tokens, rng.randint(0, one[1].output_tokens))
+            billed += used.tokens
+            credits.append(Credit(0.0, one[1], used))
+        calls = tuple(Cost(1, rng.randint(1, 100), 50) for _ in range(rng.randint(1, 5)))
+        grant = book.ask(worker, Ask(demand=9, calls=calls, credits=tuple(credits)), step * 0.1)
+        on_their_way += [(worker, call) for call in calls[: len(grant.starts_in_s)]]
+        is_spent = is_spent or grant.spent > 0
+        assert billed <= most, f"seed {seed}"
+    assert is_spent, f"seed {seed}"
+    assert billed >= most - 150, f"seed {seed}: no more than one call's room is left"
