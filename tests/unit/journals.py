@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ErrorCode
@@ -93,3 +94,16 @@ def crash(journal: BucketJournal) -> None:
         journal._writer.close()
     journal._writer = None
     journal._let_go()
+
+
+def segments(root: Path) -> list[Path]:
+    return sorted(root.glob(f"journal/{FINGERPRINT}/000007/*.seg"))
+
+
+def held(journal: BucketJournal, numbers: range) -> list[int]:
+    """The numbers that are answered, each answer read and compared."""
+    entries = journal.lookup([request_id(n) for n in numbers])
+    for number, entry in zip(numbers, entries, strict=True):
+        if entry is not None:
+            assert request_id(number) in journal.read(entry).request_ids, f"another answer for request {number}"
+    return [number for number, entry in zip(numbers, entries, strict=True) if entry is not None]

@@ -62,16 +62,12 @@ def test_only_nulls_open_nothing(loop):
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", None, "e", "f"]), max_size=9), max_size=6))
 @examples(max_examples=30, deadline=None)
-def test_any_cut_gives_every_row_its_answer_and_asks_once(batches):
-    thread = LoopThread()
-    try:
-        fake = Fake()
-        arrays = [pa.array(batch, pa.string()) for batch in batches]
-        rows = [row for batch in batches for row in batch]
-        assert answers(arrays, chat(in_flight=2), thread, fake) == [row and f"re: {row}" for row in rows]
-        assert len(fake.asked) == len({row for row in rows if row})
-    finally:
-        thread.close()
+def test_any_cut_gives_every_row_its_answer_and_asks_once(loop, batches):
+    fake = Fake()
+    arrays = [pa.array(batch, pa.string()) for batch in batches]
+    rows = [row for batch in batches for row in batch]
+    assert answers(arrays, chat(in_flight=2), loop, fake) == [row and f"re: {row}" for row in rows]
+    assert len(fake.asked) == len({row for row in rows if row})
 
 
 def test_the_window_spans_batches_and_a_slow_row_does_not_empty_it(loop):

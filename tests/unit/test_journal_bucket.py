@@ -8,8 +8,17 @@ import pytest
 
 from pipeline.errors import ErrorCode, JournalCorrupt, StateError
 from pipeline.journal import BucketJournal, Entry, Summary
-from pipeline.journal.segments import Segment, read_segment
-from tests.unit.journals import FINGERPRINT, FaultyOps, QuietOps, crash, exchange, local_store, open_bucket, request_id
+from tests.unit.journals import (
+    FINGERPRINT,
+    QuietOps,
+    crash,
+    exchange,
+    held,
+    local_store,
+    open_bucket,
+    request_id,
+    segments,
+)
 
 
 @pytest.fixture
@@ -17,27 +26,10 @@ def store(tmp_path):
     return local_store(tmp_path)
 
 
-def segments(root: Path) -> list[Path]:
-    return sorted(root.glob(f"journal/{FINGERPRINT}/000007/*.seg"))
-
-
 def entry_of(journal: BucketJournal, number: int) -> Entry:
     (entry,) = journal.lookup([request_id(number)])
     assert entry is not None
     return entry
-
-
-def held(journal: BucketJournal, numbers: range) -> list[int]:
-    """The numbers that are answered, each answer read and compared."""
-    entries = journal.lookup([request_id(n) for n in numbers])
-    for number, entry in zip(numbers, entries, strict=True):
-        if entry is not None:
-            assert request_id(number) in journal.read(entry).request_ids
-    return [number for number, entry in zip(numbers, entries, strict=True) if entry is not None]
-
-
-def read_segment_of(path: Path, root: Path) -> Segment:
-    return read_segment(str(path.relative_to(root)), path.read_bytes())
 
 
 def flip(path: Path, offset: int) -> None:
@@ -348,65 +340,3 @@ def test_entries_are_all_exchanges_in_order(store):
     totals = journal.totals()
     assert (totals.exchanges, totals.answered, totals.failed, totals.requests) == (5, 1, 4, 3)
     journal.close()
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
-def test_any_file_operation_may_fail_once_and_nothing_acknowledged_is_lost(tmp_path, number):
-    """Over every operation N until a run meets no fault."""
-    errors: list[str] = []
-    names: set[str] = set()
-    for fail_at in range(1, 500):
-        root = tmp_path / str(fail_at)
-        dead = open_bucket(local_store(root), "dead", seal_bytes=700)
-        for done in range(4):
-            dead.append(exchange(done))
-        crash(dead)
-        assert [read_segment_of(path, root).is_sealed for path in segments(root)] == [True, False]
-        torn = segments(root)[-1]
-        torn.write_bytes(torn.read_bytes() + b"\xc3JQ\x9d torn")
-        ops = FaultyOps(fail_at, number)
-        acknowledged: list[int] = []
-        try:
-            acknowledged = attempt(local_store(root, ops), 4, errors)
-        finally:
-            names.add(ops.failed)
-        again = open_bucket(local_store(root), "after")
-        kept = held(again, range(12))
-        assert set(range(4)) | set(acknowledged) <= set(kept)
-        assert all(damage.kind == "torn" for damage in again.damage)
-        again.append(exchange(11))
-        again.close()
-        last = open_bucket(local_store(root), "last")
-        assert held(last, range(12)) == sorted({*kept, 11})
-        last.close()
-        if not ops.failed:
-            break
-    assert ops.failed == ""
-    assert len(errors) > 30
-    assert all(errno.errorcode[number] in error and str(tmp_path) in error for error in errors)
-    assert {"open", "write", "pread", "sync", "truncate", "close", "link", "entries", "lock", "makedirs"} <= names
-
-
-def attempt(store, first: int, errors: list[str]) -> list[int]:
-    """Opens, appends, reads and closes; the numbers that `append` acknowledged before something failed."""
-    acknowledged: list[int] = []
-    journal = None
-    try:
-        journal = open_bucket(store, "faulty", seal_bytes=900, fsync="always")
-        for number in range(first, first + 5):
-            journal.append(exchange(number))
-            acknowledged.append(number)
-        held(journal, range(first + 5))
-        journal.close()
-    except StateError as exc:
-        errors.append(str(exc))
-    finally:
-        if journal is not None:
-            close_after_failure(journal)
-    return acknowledged
-
-
-def close_after_failure(journal: BucketJournal) -> None:
-    """As a task does on its way out; the one fault is spent, so this works."""
-    journal.close()
-    assert not journal.is_held()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.limits import Limit
 from pipeline.limits.windows import PacedWindow
-from tests.unit.quota_simulation import worst
+from tests.virtual.quota_simulation import worst
 
 CALLS = st.lists(st.tuples(st.integers(1, 60), st.floats(0, 3), st.floats(0, 0.5)), min_size=1, max_size=150)
 

@@ -102,7 +102,10 @@ class Notes:
 @pytest.fixture(scope="module")
 def loop():
     loop = LoopThread()
-    yield loop
+    with pytest.MonkeyPatch.context() as patched:
+        # how long the row thread waits for more than a few rows; a test of few would sit out all of it
+        patched.setattr(worker, "WAKE_AFTER_S", 0.005)
+        yield loop
     loop.close()
 
 

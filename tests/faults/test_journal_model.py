@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipeline.records import Exchange
 from tests.unit.journals import crash, exchange, local_store, open_bucket, request_id
 
 NUMBERS = range(12)
+IDS = [request_id(number) for number in NUMBERS]
 
 
 @dataclass
@@ -88,9 +90,12 @@ class JournalModel(RuleBasedStateMachine):
     @invariant()
     def agrees_with_the_dictionary(self) -> None:
         assert self.journal is not None
-        entries = self.journal.lookup([request_id(n) for n in NUMBERS])
-        for number, entry in zip(NUMBERS, entries, strict=True):
-            mine = [w.exchange for w in self.written if request_id(number) in w.exchange.request_ids]
+        exchanges: defaultdict[str, list[Exchange]] = defaultdict(list)
+        for written in self.written:
+            for each in written.exchange.request_ids:
+                exchanges[each].append(written.exchange)
+        for each, entry in zip(IDS, self.journal.lookup(IDS), strict=True):
+            mine = exchanges[each]
             expected = max(mine, key=lambda e: (finality(e), e.attempt), default=None)
             if expected is None or entry is None:
                 assert expected is None
