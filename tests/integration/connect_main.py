@@ -1,6 +1,7 @@
 """What `test_connect.py` asks of a local Spark Connect server: a JSON object of answers on the last line."""
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -20,7 +21,13 @@ TEXTS = [("Paris is big.",), (None,), ("Rome is old.",)]
 def main(base_url: str, folder: Path) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Spark's own, about settings that a server cannot change
-        spark = SparkSession.builder.remote("local[2]").getOrCreate()
+        spark = (
+            SparkSession.builder.remote("local[2]")
+            .config("spark.driver.defaultJavaOptions", os.environ.get("SPARK_DRIVER_JAVA_OPTIONS", ""))
+            .config("spark.ui.enabled", "false")
+            .config("spark.sql.shuffle.partitions", "2")
+            .getOrCreate()
+        )
     chat = {"kind": "chat", "base_url": base_url, "model": "local-chat", "retry": {"max_attempts": 1}}
     embed = {"kind": "embedding", "base_url": base_url, "model": "canned-embedding"}
     with warnings.catch_warnings(record=True) as caught:

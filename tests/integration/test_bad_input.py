@@ -132,11 +132,12 @@ def test_a_job_file_with_mistakes_exits_with_2_and_one_line_each(tmp_path: Path)
 def test_ctrl_c_lands_what_is_finished_and_a_rerun_by_spark_submit_buys_only_the_rest(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    with SimulatorProcess(SimulatorSettings(latency_ms=100, log_requests=True)) as simulator:
-        conf = write_conf(tmp_path, simulator.base_url, 2_000)
+    rows = 400
+    with SimulatorProcess(SimulatorSettings(latency_ms=200, log_requests=True)) as simulator:
+        conf = write_conf(tmp_path, simulator.base_url, rows)  # of which 8 are in flight at once: 10 s of calls
         process = _run([conf], tmp_path)
         deadline = time.monotonic() + 120
-        while simulator.bill().requests < 100:
+        while simulator.bill().requests < 50:
             assert time.monotonic() < deadline, "no request arrived"
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             time.sleep(0.1)
@@ -145,13 +146,13 @@ def test_ctrl_c_lands_what_is_finished_and_a_rerun_by_spark_submit_buys_only_the
         assert process.returncode == 130, err
         assert "interrupted by Ctrl-C" in out
         done = spark.read.parquet(str(tmp_path / "results")).count()
-        assert 0 < done < 2_000
+        assert 0 < done < rows
 
         simulator.set_latency(latency_ms=0)
-        lightly = ["--driver-java-options", "-XX:TieredStopAtLevel=1"]  # as our own sessions do
+        lightly = ["--driver-java-options", os.environ["SPARK_DRIVER_JAVA_OPTIONS"], "--conf", "spark.ui.enabled=false"]
         process = _run([conf], tmp_path, [_SPARK_SUBMIT, "--master", "local[2]", *lightly, _RUN])
         out, err = process.communicate(timeout=180)
         assert process.returncode == 0, err
         assert "landed" in out
-        assert spark.read.parquet(str(tmp_path / "results")).select("id").distinct().count() == 2_000
+        assert spark.read.parquet(str(tmp_path / "results")).select("id").distinct().count() == rows
         assert max(simulator.texts().bought.values()) == 1

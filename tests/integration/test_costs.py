@@ -15,6 +15,7 @@ from pipeline.plans import result_struct, sink_spec
 from pipeline.simulator import Simulator, marker
 from pipeline.simulator.handle import Handle
 from pipeline.sinks import SinkSpec, open_sink
+from pipeline.spark import local_frame
 from tests.jobs import make_job, numbered, write_source
 
 pytestmark = pytest.mark.spark
@@ -39,10 +40,10 @@ def made_before(spark: SparkSession, spec: SinkSpec, schema: StructType, *lackin
     assert spec.path is not None
     old = StructType([field for field in schema.fields if field.name not in lacking])
     if spec.format == "delta":
-        spark.createDataFrame([tuple(None for _ in old)], old).write.format("delta").save(spec.path)
+        local_frame(spark, [{}], old).write.format("delta").save(spec.path)
     else:
         kept = StructType([field for field in old.fields if field.name != "run_id"])
-        spark.createDataFrame([tuple(None for _ in kept)], kept).write.parquet(f"{spec.path}/run_id=old")
+        local_frame(spark, [{}], kept).write.parquet(f"{spec.path}/run_id=old")
 
 
 def priced_job(folder: Path, simulator: Handle, sink: str) -> JobFile:
