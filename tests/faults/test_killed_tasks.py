@@ -37,7 +37,7 @@ def driver(living: Callable[[], Driver]) -> Driver:
 
 
 def test_killed_python_workers_cost_what_was_in_flight(tmp_path: Path, driver: Driver) -> None:
-    result = killed_tasks(tmp_path, 1, driver, victim="worker", rows=1_200, kills=3, deadline_s=170)
+    result = killed_tasks(tmp_path, 1, driver, victim="worker", rows=2_000, kills=4, deadline_s=170)
     assert result.complaints == [], f"seed {result.seed}: {result}"
 
 
