@@ -53,7 +53,7 @@ CORES = 2
 DIMENSIONS = 1024
 LATENCY_S = 0.02
 PER_CALL = 128
-IN_FLIGHT = 8  # of the whole job, in every leg
+IN_FLIGHT = 16  # of the whole job, in every leg
 
 
 @dataclass(frozen=True, slots=True)
