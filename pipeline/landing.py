@@ -171,9 +171,7 @@ def endpoint_key(job: JobFile) -> str:
 def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: BucketTask, results: StructType) -> None:
     """The action that calls. The tasks write their rows themselves where sink and types allow it."""
     spark, sink, prefix = opened.spark, opened.sink, opened.job.sink.prefix
-    stage = None
-    if is_plain(results) and not sink.has_landed(spark, key):
-        stage = sink.open_stage(spark, results, mode, key)
+    stage = sink.open_stage(spark, results, mode, key) if is_plain(results) else None
     if stage is None:
         sink.land(spark, answered(rows, task, results), mode, key)
         return

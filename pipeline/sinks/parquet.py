@@ -81,7 +81,7 @@ class ParquetSink:
     def open_stage(self, spark: SparkSession, schema: StructType, mode: Mode, run: RunKey) -> Stage | None:
         """See `Sink.open_stage`."""
         attempt = self._stage(spark, mode, run)
-        if not attempt.is_local:
+        if not attempt.is_local or self.has_landed(spark, run):
             return None
         attempt.make()
         return Stage(attempt.local_path, self._left_out(spark, schema, mode))
