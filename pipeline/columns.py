@@ -1,5 +1,6 @@
 """The columns that a job adds to its source, and the conversion of outcomes to Arrow. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,7 +89,14 @@ class ResultShape:
 
 
 def check_collisions(source_columns: Sequence[str], shape: ResultShape) -> None:
-    """Raises ConfigError where a source column has the name of a result column (Spark ignores case)."""
+    """Raises ConfigError where two source columns, or one and a result column, have one name (Spark ignores case)."""
+    times = Counter(name.lower() for name in source_columns)
+    repeated = [name for name in source_columns if times[name.lower()] > 1]
+    if repeated:
+        raise ConfigError(
+            f"[source] has columns of the same name: {', '.join(repeated)}. A table cannot hold both: leave one out with "
+            "[source] select, or rename it in a source query."
+        )
     added = {name.lower() for name in shape.schema().names}
     taken = [name for name in source_columns if name.lower() in added]
     if taken:

@@ -403,7 +403,7 @@ class Window:
             self._due.append(call)
         self._waiting.clear()
         if down_s:
-            for call in self._due:
+            for call in chain(self._due, [one.call for one in self._ended]):
                 call.attempts = call.attempts.without(down_s)
 
     def _is_last(self, call: _Call, failure: Failure) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -177,8 +178,13 @@ def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: B
         return
     kept = StructType([field for field in results.fields if field.name not in stage.left_out])
     vectors = f"{prefix}response" if opened.job.request.task is Task.EMBEDDING else None
-    writer = PartWriter(task, stage.folder, kept.json(), vectors, stage.left_out)
-    files = [row["file"] for row in written(rows, writer).collect()]
+    codec = str(spark.conf.get("spark.sql.parquet.compression.codec"))
+    writer = PartWriter(task, stage.folder, kept.json(), vectors, stage.left_out, codec)
+    try:
+        files = [row["file"] for row in written(rows, writer).collect()]
+    except BaseException:  # what tasks that ended well have written is in the journal, too
+        shutil.rmtree(stage.folder, ignore_errors=True)
+        raise
     if not files:  # no row was finished: Spark writes an empty table with its columns
         sink.land(spark, local_frame(spark, [], results), mode, key)
         return

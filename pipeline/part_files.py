@@ -21,6 +21,17 @@ ROW_GROUP_BYTES = 16 * 2**20
 _WRITE_BATCH = 16_384
 _SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"  # where Spark looks for its own schema
 
+# Spark's names of what Arrow writes, too; its own default for the others.
+_CODECS = {
+    "none": "none",
+    "uncompressed": "none",
+    "snappy": "snappy",
+    "gzip": "gzip",
+    "zstd": "zstd",
+    "brotli": "brotli",
+    "lz4_raw": "lz4",
+}
+
 Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -38,6 +49,7 @@ class PartWriter:
     spark_schema: str  # JSON, without the columns left out
     vectors: str | None = None
     left_out: tuple[str, ...] = ()
+    codec: str = "snappy"  # as Spark calls it, for all but the vectors
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """One row: the file's name in the folder, and how many rows it has; none where there were none."""
@@ -59,7 +71,7 @@ class PartWriter:
                 if group:
                     writer.write_table(pa.Table.from_batches(group), row_group_size=rows)
                 writer.close()
-        except BaseException:  # the generator was closed, too
+        except BaseException:
             with contextlib.suppress(Exception):
                 if writer is not None:
                     writer.close()
@@ -80,7 +92,10 @@ class PartWriter:
         return pq.ParquetWriter(
             path,
             schema,
-            compression={**dict.fromkeys(others, "snappy"), **dict.fromkeys(plain, "none")},
+            compression={
+                **dict.fromkeys(others, _CODECS.get(self.codec.lower(), "snappy")),
+                **dict.fromkeys(plain, "none"),
+            },
             use_dictionary=others,
             write_statistics=others,
             write_batch_size=_WRITE_BATCH if plain else None,

@@ -172,7 +172,7 @@ def written(frame: DataFrame, work: Callable[[Iterator[pa.RecordBatch]], Iterato
 def is_plain(kind: DataType) -> bool:
     """Whether Arrow writes a type into Parquet as Spark reads it back."""
     if isinstance(kind, StructType):
-        return all(is_plain(field.dataType) for field in kind.fields)
+        return bool(kind.fields) and all(is_plain(field.dataType) for field in kind.fields)
     if isinstance(kind, ArrayType):
         return is_plain(kind.elementType)
     if isinstance(kind, MapType):

@@ -173,8 +173,8 @@ class BucketJournal:
         """Writes the exchanges at once; when it returns, a kill of this process loses nothing of them.
 
         A power cut may, by `fsync`, and on a remote store the loss of the node, what is not uploaded. StateError where
-        they cannot be written: then none is. LeaseLost where another attempt has taken over: they are written all the
-        same, so that the other one's successor finds them.
+        they cannot be written or forced to the disk. LeaseLost where another attempt has taken over: they are written
+        all the same, so that the other one's successor finds them.
         """
         if not exchanges:
             return
@@ -242,7 +242,7 @@ class BucketJournal:
         try:
             offset = writer.append(frames)
         except StateError:
-            if writer.is_broken:  # what it left is a torn tail: it stays the last of its segment
+            if writer.is_broken:  # whole frames and a torn tail may be left: it stays the last of its segment
                 self._writer = None
                 with contextlib.suppress(StateError):
                     writer.close()

@@ -143,7 +143,7 @@ class SegmentWriter:
         return self._file.is_broken
 
     def append(self, frames: Sequence[bytes]) -> int:
-        """Appends the frames of exchanges, all or none; the offset of the first."""
+        """Appends the frames of exchanges, all or none unless the file is broken after it; the offset of the first."""
         offset = self._file.size
         self._file.append(frames[0] if len(frames) == 1 else b"".join(frames))
         self.exchanges += len(frames)

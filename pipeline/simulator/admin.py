@@ -31,7 +31,10 @@ async def administer(app: App, exchange: Exchange) -> Reply:
     if not exchange.is_from_here:
         return _json({"error": {"message": "from this machine only"}}, 403)
     try:
-        document = orjson.loads(await exchange.body(app.settings.max_body_bytes) or b"{}")
+        raw = await exchange.body(app.settings.max_body_bytes)
+        if raw is None:
+            return _json({"error": {"message": "the order is too long"}}, 413)
+        document = orjson.loads(raw or b"{}")
         if not isinstance(document, dict):
             raise ValueError("a JSON object is expected")
         change(app, document)

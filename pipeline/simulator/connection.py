@@ -19,7 +19,7 @@ from pipeline.simulator.wire import JSON, Reply
 
 _log = logging.getLogger(__name__)
 
-# A head that is longer is refused with 431.
+# A head that is not whole after so many bytes is refused with 431.
 _MAX_HEAD = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -84,6 +84,10 @@ class Exchange:
         self.is_whole = True
         self.wake()
 
+    def forget(self) -> None:
+        """It is answered: what is still to come of the body is of no use."""
+        self._parts = None
+
     def wake(self) -> None:
         """Something about it has changed."""
         if self._arrived is not None and not self._arrived.done():
@@ -95,7 +99,7 @@ class Exchange:
         """A whole answer in one write; to nobody where the client has left."""
         if not self.is_abandoned:
             head = _head(reply.status, reply.headers, len(reply.body), self.stays_open)
-            self._connection.transport.writelines((head, reply.body))
+            self._connection.transport.writelines((head, b"" if self.method == "HEAD" else reply.body))
 
     def begin(self, length: int, *headers: tuple[str, str]) -> None:
         """The head of an answer whose body comes by `write`. Raises ClientLeft."""
@@ -213,6 +217,9 @@ class Connection(asyncio.Protocol):
         headers = self._headers
         method, path = self._parser.get_method().decode("latin-1"), self._path.decode("latin-1")
         exchange = self._coming = Exchange(self, method, path, headers)
+        if self._parser.should_upgrade():  # the parser stops here
+            return
+        exchange.stays_open = self._parser.should_keep_alive()
         if headers.get(b"expect", b"").lower() == b"100-continue":
             self.transport.write(_CONTINUE)
         self._waiting.append(exchange)
@@ -230,7 +237,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """It is whole."""
         assert self._coming is not None
-        self._coming.stays_open = self._parser.should_keep_alive()
         self._coming.end()
         self._coming = None
         self._head_size = 0
@@ -246,11 +252,15 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
             try:
                 reply = await self._handler(exchange)
+            except ClientLeft:
+                reply = None
             except Exception:  # noqa: BLE001 - a client must not wait for ever for what failed here
                 _log.exception("a request was not answered: %s %s", exchange.method, exchange.path)
                 reply = Reply(500, b'{"error":{"message":"the simulator failed, see its log"}}')
+            exchange.forget()
             if reply is not None:
                 exchange.send(reply)
+                await self.drain()
             if not exchange.stays_open:
                 exchange.close()
         self._serving = None

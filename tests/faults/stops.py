@@ -143,7 +143,7 @@ STOPS: dict[str, Callable[[SparkSession, Stop], contextlib.AbstractContextManage
     "parquet set aside": _rename("after", "/_replaced/"),
     "parquet before the rename": _rename("before", "/results/run_id="),
     "parquet renamed": _rename("after", "/results/run_id="),
-    "parquet landed": _after(ParquetSink, "land"),
+    "parquet landed": _after(ParquetSink, "_publish"),  # of the results, which come before the runs table
     "run record unwritten": _before(RunBook, "end"),
     "run record written": _after(RunBook, "end"),
     "runs table unwritten": _before(landed, "record_run"),

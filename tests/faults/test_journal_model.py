@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pipeline.errors import ErrorCode
 from pipeline.journal import BucketJournal
+from pipeline.journal.frames import HEAD
+from pipeline.journal.segments import read_segment
 from pipeline.records import Exchange
 from tests.unit.journals import crash, exchange, local_store, open_bucket, request_id
 
@@ -45,16 +47,25 @@ class JournalModel(RuleBasedStateMachine):
         numbers=st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=4, unique=True),
         kind=st.sampled_from(["answered", "answered", "refused", "busy", "unknown"]),
         size=st.integers(0, 400),
+        parts=st.integers(1, 4),
     )
-    def append(self, numbers: list[int], kind: str, size: int) -> None:
+    def append(self, numbers: list[int], kind: str, size: int, parts: int) -> None:
         status = {"answered": 200, "refused": 400, "busy": 503}.get(kind)
         error = ErrorCode.UNKNOWN_OUTCOME if kind == "unknown" else None
-        value = exchange(*numbers, status=status, error=error, body=bytes(size), attempt=len(self.written) + 1)
+        attempt = len(self.written) + 1
+        values = [  # of one turn: their requests may be the same
+            exchange(
+                *numbers[i % len(numbers) :], status=status, error=error, body=bytes(size + i), attempt=attempt + i
+            )
+            for i in range(parts)
+        ]
         assert self.journal is not None
         before = {path: path.stat().st_size for path in self.segments()}
-        self.journal.append(value)
-        grown = [path for path in self.segments() if path.stat().st_size != before.get(path)]
-        self.written.append(Written(value, grown[0], grown[0].stat().st_size))
+        self.journal.append_all(values)
+        (grown,) = [path for path in self.segments() if path.stat().st_size != before.get(path)]
+        frames = read_segment(grown.relative_to(self.root).as_posix(), grown.read_bytes()).exchanges
+        ends = [frame.offset + HEAD.size + len(frame.payload) for frame in frames]
+        self.written += [Written(value, grown, end) for value, end in zip(values, ends[-parts:], strict=True)]
 
     @precondition(lambda self: self.journal is not None)
     @rule()

@@ -17,6 +17,7 @@ from pipeline.plans import sink_spec
 from pipeline.simulator import Simulator, SimulatorSettings, canned_vector
 from pipeline.simulator.handle import Handle
 from pipeline.sinks import open_sink
+from pipeline.sinks.parquet import ParquetSink
 from pipeline.spark import local_frame
 from tests.jobs import embedding_sections, figures, make_job, numbered, write_source
 
@@ -265,6 +266,34 @@ def test_other_files_as_sources(spark: SparkSession, tmp_path: Path, simulator: 
     job = make_job(tmp_path, simulator.base_url, source={"format": kind, "path": path})
     assert run_job(job, spark).rows_landed == 5
     assert {row["id"] for row in results(spark, job).collect()} == {row["id"] for row in numbered(5)}
+
+
+TYPED = """
+    SELECT 'k' || id AS id, 'Text ' || id AS doc, CAST(id AS DECIMAL(20, 3)) / 8 AS price, DATE '1582-10-04' AS day,
+        TIMESTAMP '1900-01-01 00:00:01.000007' AS at, TIMESTAMP_NTZ '2026-03-29 02:30:00' AS local, id % 2 = 0 AS flag,
+        MAP('a', id) AS counts, ARRAY(STRUCT(id AS n, CAST(NULL AS STRING) AS note)) AS parts, CAST('b' AS BINARY) AS raw,
+        CAST(NULL AS INT) AS nothing, CAST(id AS TINYINT) AS small, CAST(0.5 AS FLOAT) AS half
+    FROM RANGE({first}, {end})
+"""
+
+
+def test_columns_of_all_types_come_back_as_they_were_beside_a_run_that_spark_wrote(
+    spark: SparkSession, tmp_path: Path, simulator: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def landed(first: int, end: int) -> JobFile:
+        source = {"format": "query", "path": None, "query": TYPED.format(first=first, end=end)}
+        job = make_job(tmp_path, simulator.base_url, source=source, sink={"format": "parquet"})
+        assert run_job(job, spark).rows_landed == 3
+        return job
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ParquetSink, "open_stage", lambda *arguments: None)  # through Spark's own writer
+        landed(0, 3)
+    job = landed(3, 6)
+    source = spark.sql(TYPED.format(first=0, end=6))
+    table = results(spark, job).select(*source.columns)
+    assert table.dtypes == source.dtypes
+    assert table.orderBy("id").collect() == source.orderBy("id").collect()
 
 
 def test_a_table_of_the_catalog_into_another(spark: SparkSession, tmp_path: Path, simulator: Handle) -> None:

@@ -504,8 +504,22 @@ def test_what_is_no_request_for_it_is_refused_and_the_connection_ends(sim, sent,
 
 def test_a_body_that_is_too_long_is_refused_before_it_has_come():
     with Simulator(SimulatorSettings(max_body_bytes=10_000)) as sim:
-        received = exchanged(sim, chat_head(b"x" * 10_001), lambda r: b"\r\n\r\n" in r)
+        received = exchanged(sim, chat_head(b"x" * 10_001, b"Connection: close"))
         assert received.startswith(b"HTTP/1.1 413")
+        assert b"Connection: close" in received
+
+
+def test_an_order_that_is_too_long_is_not_carried_out():
+    with Simulator(SimulatorSettings(max_body_bytes=1_000, faults={"error_500": 1.0})) as sim:
+        head = b"POST /admin/faults HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2000\r\n\r\n"
+        assert exchanged(sim, head).startswith(b"HTTP/1.1 413")
+        assert chat(sim, "x").status_code == 500
+
+
+def test_an_answer_to_head_has_no_body(sim):
+    received = exchanged(sim, b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 404")
+    assert received.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("schema", [5, {}, {"enum": 1}, {"type": "object", "properties": 3}, {"type": ["null"]}])

@@ -138,6 +138,12 @@ def test_a_source_column_of_the_same_name_is_refused_with_the_way_out(source, pr
         check_collisions(source, ResultShape(Task.EMBEDDING, prefix))
 
 
+@pytest.mark.parametrize("source", [["id", "text", "ID"], ["id", "text", "id"]])
+def test_two_source_columns_of_one_name_are_refused_before_anything_is_bought(source):
+    with pytest.raises(ConfigError, match=r"columns of the same name: id, (ID|id)"):
+        check_collisions(source, ResultShape(Task.CHAT))
+
+
 @pytest.mark.parametrize(
     ("source", "task", "prefix"),
     [

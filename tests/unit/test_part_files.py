@@ -40,16 +40,19 @@ def test_vectors_are_stored_as_they_are_and_the_rest_is_not(tmp_path):
     assert columns["request_id"].compression == "SNAPPY"
 
 
-def test_texts_are_compressed(tmp_path):
+@pytest.mark.parametrize(
+    ("codec", "compression"), [("snappy", "SNAPPY"), ("ZSTD", "ZSTD"), ("none", "UNCOMPRESSED"), ("lzo", "SNAPPY")]
+)
+def test_texts_are_compressed_as_spark_is_told(tmp_path, codec, compression):
     def work(_):
         yield to_arrow([Outcome("r", response="the same again")] * 50, ResultShape(Task.CHAT), "run-1")
 
-    (manifest,) = list(PartWriter(work, str(tmp_path), "{}")(iter([])))
+    (manifest,) = list(PartWriter(work, str(tmp_path), "{}", codec=codec)(iter([])))
     metadata = pq.ParquetFile(tmp_path / manifest.to_pylist()[0]["file"]).metadata
     response = next(
         c for c in map(metadata.row_group(0).column, range(metadata.num_columns)) if c.path_in_schema == "response"
     )
-    assert response.compression == "SNAPPY"
+    assert response.compression == compression
     assert "RLE_DICTIONARY" in response.encodings
     assert response.statistics is not None
 
