@@ -35,7 +35,7 @@ class BucketTask:
         first = next((batch for batch in batches if batch.num_rows), None)
         if first is None:
             return
-        _collect_less_often()
+        collect_less_often()
         bucket = int(first.column(BUCKET_COLUMN)[0].as_py())
         store = open_store(self.state_path)
         # a static part of a budget is used up for its bucket alone
@@ -57,7 +57,7 @@ class BucketTask:
             journal.close()
 
 
-def _collect_less_often() -> None:
+def collect_less_often() -> None:
     """A window makes no cycles, and looking for them took 10 % of a worker's CPU. The process is Spark's Python worker."""
     if gc.get_threshold()[0] < COLLECT_AFTER:
         gc.collect()

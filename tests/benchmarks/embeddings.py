@@ -40,6 +40,7 @@ from pipeline.records import Batch, HttpRequest, Outcome, Request, Task
 from pipeline.retry import Attempts
 from pipeline.simulator.vectors import canned_index, canned_pool
 from pipeline.storage import open_store
+from pipeline.task import collect_less_often
 from pipeline.transports import TransportSpec, open_transport
 from pipeline.vectors import EmbeddingContract
 from pipeline.worker import run_partition
@@ -130,6 +131,7 @@ async def engine(leg: Leg, started: Callable[[], None]) -> None:
 
 def worker(leg: Leg, started: Callable[[], None]) -> None:
     """What a Spark task runs, its journal on, its record batches written as Spark takes them, to nowhere."""
+    collect_less_often()  # as a task does
     folder = tempfile.mkdtemp(prefix="embeddings-worker-")
     settings = WindowSettings(in_flight=leg.in_flight, pack=PackLimits(leg.per_call))
     plan = Plan(
