@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
@@ -59,7 +59,7 @@ ONE_CALL = Cost()
 class ExchangeLog(Protocol):
     """Where every exchange is written before its outcome is used."""
 
-    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+    def append(self, *exchanges: Exchange) -> None:
         """Durable when it returns, as far as the log promises."""
         ...
 
@@ -311,7 +311,7 @@ class Window:
         settled = 0
         try:
             if self._log is not None:
-                self._log.append_all([one.exchange for one in ended if one.exchange is not None])
+                self._log.append(*[one.exchange for one in ended if one.exchange is not None])
             for one in ended:
                 if isinstance(one.result, Failure):
                     self._fail(one.call, one.result)

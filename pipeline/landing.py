@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -183,7 +182,7 @@ def _land_rows(opened: Opened, key: RunKey, mode: Mode, rows: DataFrame, task: B
     try:
         files = [row["file"] for row in written(rows, writer).collect()]
     except BaseException:  # what tasks that ended well have written is in the journal, too
-        shutil.rmtree(stage.folder, ignore_errors=True)
+        stage.remove()
         raise
     if not files:  # no row was finished: Spark writes an empty table with its columns
         sink.land(spark, local_frame(spark, [], results), mode, key)

@@ -160,6 +160,7 @@ class Outcome(NamedTuple):
         self, *, attempts: int, latency_ms: float | None, completed_at_s: float, is_replayed: bool = False
     ) -> "Outcome":
         """The same outcome, stamped by the engine."""
+        # the call that `_make` ends in, made for every row
         return tuple.__new__(Outcome, (*self[:8], attempts, latency_ms, completed_at_s, is_replayed))
 
     def with_usage(self, usage: Usage) -> "Outcome":

@@ -52,10 +52,10 @@ class ResponseCache:
         """See `ResponseLog.read`; a damaged answer is an error that may pass, so that its requests are asked again."""
         return self._known.read(entry)
 
-    def append_all(self, exchanges: Sequence[Exchange]) -> None:
-        """See `ExchangeLog.append_all`."""
+    def append(self, *exchanges: Exchange) -> None:
+        """See `ExchangeLog.append`."""
         assert self._own is not None, "nothing is sent that was not looked up"
-        self._own.append_all(exchanges)
+        self._own.append(*exchanges)
 
     def claim(self, ids: Sequence[str]) -> None:
         """Nothing to note: a row tells the usage of its answer, bought now or before."""

@@ -165,11 +165,7 @@ class BucketJournal:
             self._remember(key, cached)
         return cached
 
-    def append(self, exchange: Exchange) -> None:
-        """One exchange; see `append_all`."""
-        self.append_all((exchange,))
-
-    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+    def append(self, *exchanges: Exchange) -> None:
         """Writes the exchanges at once; when it returns, a kill of this process loses nothing of them.
 
         A power cut may, by `fsync`, and on a remote store the loss of the node, what is not uploaded. StateError where

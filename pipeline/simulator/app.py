@@ -117,9 +117,7 @@ class App:
         if isinstance(fault, Break):
             await fault.send(exchange, made.body, self.settings)
             return None, fault.result
-        headers: tuple[tuple[str, str], ...] = (JSON,)
-        if self.settings.quotas.headers != "none":
-            headers += rate_headers(self.settings.quotas, self.admission.limits, now_s(), time.time())
+        headers = (JSON, *rate_headers(self.settings.quotas, self.admission.limits, now_s(), time.time()))
         if isinstance(fault, Spoil):
             reply = Reply(200, fault.change(made.body), headers)
             return reply, "answer" if fault.is_usable else "useless"

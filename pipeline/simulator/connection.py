@@ -1,6 +1,6 @@
 """HTTP/1.1 between a socket and the application, one request of a connection after the other. The only door to httptools.
 
-No framework: the double must outrun what it measures, and aiohttp took two thirds of its time.
+No framework: the double must outrun what it measures, and with aiohttp a request took 207 us of CPU here, 117 of its client.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from pipeline.simulator.heads import head
 from pipeline.simulator.wire import JSON, Reply
 
 _log = logging.getLogger(__name__)
@@ -22,8 +22,6 @@ _log = logging.getLogger(__name__)
 # A head that is not whole after so many bytes is refused with 431.
 _MAX_HEAD = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-Headers = tuple[tuple[str, str], ...]
 
 
 class ClientLeft(ConnectionError):
@@ -98,14 +96,14 @@ class Exchange:
     def send(self, reply: Reply) -> None:
         """A whole answer in one write; to nobody where the client has left."""
         if not self.is_abandoned:
-            head = _head(reply.status, reply.headers, len(reply.body), self.stays_open)
-            self._connection.transport.writelines((head, b"" if self.method == "HEAD" else reply.body))
+            first = head(reply.status, reply.headers, len(reply.body), self.stays_open)
+            self._connection.transport.writelines((first, b"" if self.method == "HEAD" else reply.body))
 
     def begin(self, length: int, *headers: tuple[str, str]) -> None:
         """The head of an answer whose body comes by `write`. Raises ClientLeft."""
         if self.is_abandoned:
             raise ClientLeft
-        self._connection.transport.write(_head(200, (JSON, *headers), length, self.stays_open))
+        self._connection.transport.write(head(200, (JSON, *headers), length, self.stays_open))
 
     async def write(self, part: bytes) -> None:
         """A part of the body, once the ones before it have gone out. Raises ClientLeft."""
@@ -289,20 +287,5 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         if self.transport is not None and not self.transport.is_closing():
             body = b'{"error":{"message":"%b"}}' % why.encode("ascii", "replace").replace(b'"', b"'")
-            self.transport.write(_head(status, (JSON,), len(body), False) + body)
+            self.transport.write(head(status, (JSON,), len(body), False) + body)
             self.transport.close()
-
-
-def _head(status: int, headers: Headers, length: int, stays_open: bool) -> bytes:
-    end = b"" if stays_open else b"Connection: close\r\n"
-    return b"%bContent-Length: %d\r\n%b\r\n" % (_lines(status, headers), length, end)
-
-
-@lru_cache(maxsize=256)
-def _lines(status: int, headers: Headers) -> bytes:
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = "Unknown"  # 529
-    lines = [f"HTTP/1.1 {status} {reason}", "Server: simulator", *(f"{name}: {value}" for name, value in headers)]
-    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")

@@ -9,9 +9,7 @@ import orjson
 from pipeline.records import Api
 from pipeline.simulator.admission import Kind, Limit, Refusal429
 from pipeline.simulator.quotas import Quotas
-from pipeline.simulator.wire import JSON, Reply, databricks_error, openai_error
-
-Headers = tuple[tuple[str, str], ...]
+from pipeline.simulator.wire import JSON, Headers, Reply, databricks_error, openai_error
 
 _SHORT = {  # limit -> OpenAI's words for it
     "requests_per_second": "requests per second (RPS)",

@@ -24,12 +24,15 @@ _OPENAI_DETAILS = (  # wire_formats 1.5
 CREATED_S = 1_763_683_200  # a constant, so that equal requests get equal answers
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 class Reply(NamedTuple):
     """A whole HTTP answer."""
 
     status: int
     body: bytes
-    headers: tuple[tuple[str, str], ...] = (JSON,)
+    headers: Headers = (JSON,)
 
 
 def chat_body(

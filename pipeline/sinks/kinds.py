@@ -1,5 +1,6 @@
 """What a sink is, and what all sinks check alike."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -44,6 +45,10 @@ class Stage:
 
     folder: str
     left_out: tuple[str, ...]
+
+    def remove(self) -> None:
+        """Deletes it with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Sink(Protocol):

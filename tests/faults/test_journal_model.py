@@ -61,7 +61,7 @@ class JournalModel(RuleBasedStateMachine):
         ]
         assert self.journal is not None
         before = {path: path.stat().st_size for path in self.segments()}
-        self.journal.append_all(values)
+        self.journal.append(*values)
         (grown,) = [path for path in self.segments() if path.stat().st_size != before.get(path)]
         frames = read_segment(grown.relative_to(self.root).as_posix(), grown.read_bytes()).exchanges
         ends = [frame.offset + HEAD.size + len(frame.payload) for frame in frames]

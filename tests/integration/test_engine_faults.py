@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -109,7 +108,7 @@ class Log:
 
     exchanges: list[Exchange] = field(default_factory=list)
 
-    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+    def append(self, *exchanges: Exchange) -> None:
         self.exchanges.extend(exchanges)
 
     def is_held(self) -> bool:

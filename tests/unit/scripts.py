@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.batching import PackLimits
@@ -70,7 +69,7 @@ class Script:
 class Notes:
     exchanges: list[Exchange] = field(default_factory=list)
 
-    def append_all(self, exchanges: Sequence[Exchange]) -> None:
+    def append(self, *exchanges: Exchange) -> None:
         self.exchanges.extend(exchanges)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 
 import pytest
 
@@ -132,10 +131,10 @@ def test_what_comes_back_together_is_journaled_in_one_write_before_its_slots_are
     script = Script()
 
     class Writes(Notes):
-        def append_all(self, exchanges: Sequence[Exchange]) -> None:
+        def append(self, *exchanges: Exchange) -> None:
             assert len(script.sent) == len(self.exchanges) + 4  # nothing was sent in the place of what is not written
             sizes.append(len(exchanges))
-            super().append_all(exchanges)
+            super().append(*exchanges)
 
     sizes: list[int] = []
     log = Writes()
@@ -165,7 +164,7 @@ def test_what_came_back_before_the_window_is_given_up_is_journaled(monkeypatch: 
 
 def test_a_log_that_cannot_be_written_stops_sending() -> None:
     class Full(Notes):
-        def append_all(self, exchanges: Sequence[Exchange]) -> None:
+        def append(self, *exchanges: Exchange) -> None:
             raise OSError(28, "no space left")
 
     script = Script()

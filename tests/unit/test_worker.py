@@ -531,7 +531,7 @@ def test_a_journal_that_cannot_be_written_raises_and_sends_no_more(loop, open_jo
     journal.close()  # an append after that is a StateError
 
     class Closed:
-        lookup, read, append_all = journal.lookup, journal.read, journal.append_all
+        lookup, read, append = journal.lookup, journal.read, journal.append
         claim, is_held = journal.claim, lambda self: True
 
     fake = Fake()
