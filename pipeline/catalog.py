@@ -45,7 +45,7 @@ class NamedEndpoint:
     pack: PackLimits = field(default_factory=PackLimits)
     retry: RetrySettings = field(default_factory=RetrySettings)
     contract: EmbeddingContract | None = None
-    transport_kind: str = "reqwest"
+    transport_kind: str = "httptools"
     transport: TransportSpec = field(default_factory=TransportSpec)
     max_request_bytes: int = 4_000_000
     limits: tuple[Limit, ...] = ()  # of the whole query; each task has an equal part

@@ -23,7 +23,7 @@ class ColumnPlan:
     endpoint: EndpointSpec
     result: ResultSpec
     window: WindowSettings = field(default_factory=WindowSettings)
-    transport_kind: str = "reqwest"
+    transport_kind: str = "httptools"
     transport: TransportSpec = field(default_factory=TransportSpec)
     credentials: AnyCredentials | None = None
     cache_path: str | None = None

@@ -138,7 +138,7 @@ def _more(norms: NormStatistics) -> str:
 def versions() -> dict[str, str]:
     """What ran, for the runs table."""
     found = {"python": platform.python_version()}
-    for name in ("spark-ai-query", "pyspark", "delta-spark", "pyarrow", "pyreqwest", "httpx"):
+    for name in ("spark-ai-query", "pyspark", "delta-spark", "pyarrow", "httptools", "pyreqwest", "httpx"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -23,7 +23,7 @@ class Plan:
     prompt: PromptSpec
     endpoint: EndpointSpec
     window: WindowSettings = field(default_factory=WindowSettings)
-    transport_kind: str = "reqwest"
+    transport_kind: str = "httptools"
     transport: TransportSpec = field(default_factory=TransportSpec)
     credentials: Credentials | None = None
     retry_failed: RetryFailed = "transient"

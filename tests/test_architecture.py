@@ -67,10 +67,11 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # One door per outside library: the modules that may import it, by prefix.
 SPARK = tuple(f"pipeline.{name}" for floor in (5, 6) for name in sorted(FLOORS[floor] - {"simulator"}))
 DOORS: dict[str, tuple[str, ...]] = {
+    "certifi": ("pipeline.transports.tls",),
     "databricks": ("pipeline.workspace_auth",),
     "delta": SPARK,
     "google_crc32c": ("pipeline.journal",),
-    "httptools": ("pipeline.simulator.connection",),
+    "httptools": ("pipeline.simulator.connection", "pipeline.transports.connection"),
     "httpx": ("pipeline.transports.httpx",),
     "jinja2": ("pipeline.prompts",),
     "jsonschema": ("pipeline.json_schemas",),

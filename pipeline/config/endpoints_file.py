@@ -37,7 +37,7 @@ class NamedEndpointTable(Section):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="sent with every call unless modelParameters say otherwise"
     )
-    transport: Literal["reqwest", "httpx"] = Field(default="reqwest", description="the HTTP library")
+    transport: Literal["httptools", "reqwest", "httpx"] = Field(default="httptools", description="the HTTP library")
     timeout_s: Seconds = Field(default=120.0, description="of a whole exchange, more than 0")
     connect_timeout_s: Seconds = Field(default=10.0, description="of a connection, more than 0")
     read_timeout_s: Seconds | None = Field(

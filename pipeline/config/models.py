@@ -134,7 +134,7 @@ class EndpointSection(Section):
     auth: AuthTable | None = Field(
         default=None, description='like { scheme = "bearer", secret = "env:NAME" }; absent: none'
     )
-    transport: Literal["reqwest", "httpx"] = Field(default="reqwest", description="the HTTP library")
+    transport: Literal["httptools", "reqwest", "httpx"] = Field(default="httptools", description="the HTTP library")
     timeout_s: Seconds = Field(default=120.0, description="of a whole exchange, more than 0")
     connect_timeout_s: Seconds = Field(default=10.0, description="of a connection, more than 0")
     read_timeout_s: Seconds | None = Field(

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from pipeline.errors import ConfigError
 from pipeline.records import HttpRequest, HttpResponse
+from pipeline.transports.httptools import open_httptools
 from pipeline.transports.httpx import open_httpx
 from pipeline.transports.local import open_local
 from pipeline.transports.reqwest import open_reqwest
@@ -12,7 +13,7 @@ from pipeline.transports.spec import TransportSpec
 
 __all__ = ["Transport", "TransportKind", "TransportSpec", "open_transport"]
 
-TransportKind = Literal["reqwest", "httpx", "local"]
+TransportKind = Literal["httptools", "reqwest", "httpx", "local"]
 
 
 class Transport(Protocol):
@@ -28,6 +29,7 @@ class Transport(Protocol):
 
 
 _KINDS: dict[str, Callable[[TransportSpec], Transport]] = {
+    "httptools": open_httptools,
     "reqwest": open_reqwest,
     "httpx": open_httpx,
     "local": open_local,

@@ -1,9 +1,7 @@
 """The only door to httpx: for people who need its ecosystem; slower than reqwest by far past 64 connections."""
 
 import asyncio
-import ssl
-import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import httpx as foreign
 
@@ -11,11 +9,12 @@ from pipeline.errors import (
     ConnectFailed,
     ConnectionBroken,
     DeadlineExceeded,
-    ResponseTooLarge,
     TransportError,
 )
 from pipeline.records import HttpRequest, HttpResponse
+from pipeline.transports.bodies import BoundedBody
 from pipeline.transports.spec import TransportSpec, kept_headers
+from pipeline.transports.tls import tls_context
 
 TRANSLATION: tuple[tuple[type[Exception], type[TransportError], str], ...] = (
     (foreign.ConnectTimeout, ConnectFailed, "no connection in time"),
@@ -47,8 +46,10 @@ class HttpxTransport:
                 self._client.stream("POST", request.url, content=request.body, headers=headers) as response,
             ):
                 is_gzip = response.headers.get("content-encoding", "").lower() == "gzip"
-                body = await bounded_body(response.aiter_raw(), self._spec.max_response_bytes, is_gzip)
-                return HttpResponse(response.status_code, body, kept_headers(response.headers.items()))
+                body = BoundedBody(self._spec.max_response_bytes, is_gzip)
+                async for chunk in response.aiter_raw():
+                    body.add(chunk)
+                return HttpResponse(response.status_code, body.whole(), kept_headers(response.headers.items()))
         except TimeoutError:
             raise DeadlineExceeded("no whole answer in time") from None
         except (foreign.InvalidURL, UnicodeError):  # its text could hold the header
@@ -59,26 +60,6 @@ class HttpxTransport:
     async def close(self) -> None:
         """Closes every connection."""
         await self._client.aclose()
-
-
-async def bounded_body(chunks: AsyncIterator[bytes], max_bytes: int, is_gzip: bool) -> bytes:
-    """The body, bounded on the wire and decoded: httpx's own decoded chunks have no bound."""
-    inflater = zlib.decompressobj(wbits=31) if is_gzip else None
-    parts: list[bytes] = []
-    wire_bytes = decoded_bytes = 0
-    async for chunk in chunks:
-        wire_bytes += len(chunk)
-        try:
-            part = inflater.decompress(chunk, max_bytes - decoded_bytes + 1) if inflater else chunk
-        except zlib.error as exc:
-            raise ConnectionBroken("the answer's gzip cannot be decoded") from exc
-        decoded_bytes += len(part)
-        parts.append(part)
-        if max(wire_bytes, decoded_bytes) > max_bytes:
-            raise ResponseTooLarge(f"the answer is larger than {max_bytes:,} bytes")
-    if inflater is not None and not inflater.eof and wire_bytes:
-        raise ConnectionBroken("the answer's gzip was cut off")
-    return b"".join(parts)
 
 
 def translated(exc: Exception) -> TransportError:
@@ -96,7 +77,7 @@ def open_httpx(spec: TransportSpec) -> HttpxTransport:
         limits=foreign.Limits(max_connections=spec.in_flight, max_keepalive_connections=spec.in_flight),
         follow_redirects=False,
         headers={"user-agent": spec.user_agent, "accept-encoding": "gzip"},
-        verify=ssl.create_default_context(cafile=spec.ca_bundle) if spec.ca_bundle else True,
+        verify=tls_context(spec.ca_bundle),
         transport=None,
     )
     return HttpxTransport(client, spec)

@@ -25,12 +25,13 @@ def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The headers that retry, quota and tracing read; names in lower case. Cookies and the rest are dropped."""
     kept: dict[str, str] = {}
     for name, value in headers:
-        if (lower := _kept_name(name)) is not None:
+        if (lower := kept_name(name)) is not None:
             kept[lower] = value
     return kept
 
 
 @functools.lru_cache(maxsize=256)  # an endpoint sends the same names with every answer
-def _kept_name(name: str) -> str | None:
+def kept_name(name: str) -> str | None:
+    """The name in lower case, None where nobody reads that header."""
     lower = name.lower()
     return lower if lower in _KEPT or lower.startswith(_KEPT_PREFIXES) else None

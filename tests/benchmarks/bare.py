@@ -54,7 +54,7 @@ def bare_loop(base_url: str, rows: int, in_flight: int) -> Speed:
     ]
 
     async def main() -> Speed:
-        transport = open_transport("reqwest", TransportSpec(in_flight=in_flight))
+        transport = open_transport("httptools", TransportSpec(in_flight=in_flight))
         todo = iter(bodies)
 
         async def sender() -> None:
@@ -77,7 +77,7 @@ def engine_loop(base_url: str, rows: int, in_flight: int) -> Speed:
 
     async def main() -> Speed:
         endpoint = open_endpoint(EndpointSpec(Task.CHAT, "canned-chat", "openai", base_url, {"max_tokens": 60}))
-        transport = open_transport("reqwest", TransportSpec(in_flight=in_flight))
+        transport = open_transport("httptools", TransportSpec(in_flight=in_flight))
         done = asyncio.Event()
         finished: list[Outcome] = []
 

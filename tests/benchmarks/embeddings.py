@@ -92,7 +92,7 @@ async def bare(leg: Leg, started: Callable[[], None]) -> None:
     """Coroutines that post and decode, nothing else: no retry, no journal, no contract, no table."""
     endpoint = open_endpoint(spec_of(leg))
     bodies = [endpoint.build(Batch(tuple(part))).body for part in _parts(requests_of(leg), leg.per_call)]
-    transport = open_transport("reqwest", TransportSpec(in_flight=leg.in_flight, max_response_bytes=2**26))
+    transport = open_transport("httptools", TransportSpec(in_flight=leg.in_flight, max_response_bytes=2**26))
     todo = iter(bodies)
 
     async def sender() -> None:
@@ -109,7 +109,7 @@ async def bare(leg: Leg, started: Callable[[], None]) -> None:
 async def engine(leg: Leg, started: Callable[[], None]) -> None:
     """The window: packing, retries, contract, outcomes, usage."""
     requests = [(request, Attempts()) for request in requests_of(leg)]
-    transport = open_transport("reqwest", TransportSpec(in_flight=leg.in_flight, max_response_bytes=2**26))
+    transport = open_transport("httptools", TransportSpec(in_flight=leg.in_flight, max_response_bytes=2**26))
     done = asyncio.Event()
     finished = 0
 

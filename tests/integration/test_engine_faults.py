@@ -212,7 +212,7 @@ def test_every_fault_is_expected_somewhere():
         assert set(expected) == {name for name, fault in FAULTS.items() if applies_to(fault, task)}
 
 
-@pytest.mark.parametrize("kind", ["reqwest", "httpx"])
+@pytest.mark.parametrize("kind", ["httptools", "reqwest", "httpx"])
 @pytest.mark.parametrize(("task", "fault"), CASES)
 def test_a_row_under_a_fault_ends_as_listed_and_the_others_are_answered(sim, loop, kind, task, fault):
     expected = EXPECTED[task][fault]
@@ -253,7 +253,7 @@ def test_a_batch_under_a_fault_costs_other_rows_only_what_it_must(sim, loop, fau
     expected = EXPECTED[Task.EMBEDDING][fault]
     bad = f"{marker(fault)} a text that fails"
     texts = ["one", "two", "three", bad]
-    rows, log, progress, bill = play(sim, loop, "reqwest", Task.EMBEDDING, texts, max_rows=4)
+    rows, log, progress, bill = play(sim, loop, "httptools", Task.EMBEDDING, texts, max_rows=4)
     codes = [rows[text]["error"] and rows[text]["error"]["code"] for text in texts if text in rows]
     if expected is STOPPED:
         assert codes == []
@@ -278,14 +278,14 @@ PASSING = [
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_fault_that_passes_costs_one_more_call(sim, loop, task, fault):
     text = f"{marker(fault, 1)} a text that fails once"
-    rows, log, progress, bill = play(sim, loop, "reqwest", task, [text])
+    rows, log, progress, bill = play(sim, loop, "httptools", task, [text])
     assert rows[text]["error"] is None
     assert rows[text]["attempts"] == len(log.exchanges) == bill.requests == 2
     assert [e.is_final for e in log.exchanges] == [False, True]
     assert_counts_agree(rows, log, progress, bill, fault)
 
 
-@pytest.mark.parametrize("kind", ["reqwest", "httpx"])
+@pytest.mark.parametrize("kind", ["httptools", "reqwest", "httpx"])
 @pytest.mark.parametrize("mode", ["refuse", "reset", "unavailable"])
 def test_an_outage_ends_rows_and_hangs_nobody(sim, kind, mode):
     fresh = LoopThread()  # a connection that was kept would be reset, not refused
@@ -318,7 +318,7 @@ def test_a_storm_of_faults_leaves_every_row_with_an_end(sim, loop, task):
     sim.set_faults(shares)
     try:
         texts = [f"text {i}" for i in range(300)]
-        rows, log, progress, bill = play(sim, loop, "reqwest", task, texts, max_rows=1 if task is Task.CHAT else 8)
+        rows, log, progress, bill = play(sim, loop, "httptools", task, texts, max_rows=1 if task is Task.CHAT else 8)
     finally:
         sim.set_faults({})
     assert set(rows) == set(texts)

@@ -30,7 +30,7 @@ from pipeline.transports import Transport, TransportSpec, open_transport
 from pipeline.transports import httpx as our_httpx
 from pipeline.transports import reqwest as our_reqwest
 
-KINDS = ("reqwest", "httpx")
+KINDS = ("httptools", "reqwest", "httpx")
 MIB = 2**20
 SPEC = TransportSpec(timeout_s=10.0, connect_timeout_s=1.0, max_response_bytes=MIB)
 
@@ -337,7 +337,7 @@ def test_a_cancelled_call_returns_at_once_and_its_connection_ends_by_the_deadlin
 
 
 def test_an_unknown_kind_is_named_with_what_is_allowed():
-    with pytest.raises(ConfigError, match="'curl': unknown; known: reqwest, httpx"):
+    with pytest.raises(ConfigError, match="'curl': unknown; known: httptools, reqwest, httpx"):
         open_transport("curl", SPEC)
 
 

@@ -46,7 +46,7 @@ name = "local-chat"                 # model, or serving endpoint
 api = "openai"                      # openai | databricks
 base_url = "http://127.0.0.1:8200/v1"   # databricks: the workspace host; "embedded" starts the simulator with the job
 auth = { scheme = "bearer", secret = "env:PIPELINE_TOKEN" }    # bearer | basic | api-key; absent: none
-transport = "reqwest"               # reqwest | httpx
+transport = "reqwest"               # httptools | reqwest | httpx
 timeout_s = 120
 
 [limits]
@@ -167,7 +167,7 @@ MISTAKES = {
         ['endpoint.auth={scheme="digest", secret="env:T"}'],
         ["[endpoint] auth.scheme = \"digest\": must be 'bearer', 'basic' or 'api-key'"],
     ),
-    "transport": (["endpoint.transport=aiohttp"], ["must be 'reqwest' or 'httpx'"]),
+    "transport": (["endpoint.transport=aiohttp"], ["must be 'httptools', 'reqwest' or 'httpx'"]),
     "timeout 0": (["endpoint.timeout_s=0"], ["[endpoint] timeout_s = 0: must be greater than 0"]),
     "timeout inf": (["endpoint.timeout_s=inf"], ["[endpoint] timeout_s = inf: must be a finite number"]),
     "timeout true": (["endpoint.timeout_s=true"], ["[endpoint] timeout_s = true: must be a number"]),

@@ -1,0 +1,271 @@
+"""What the default transport does beside its answers: which connections it keeps, whom it trusts, when it lets go."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+import trustme
+
+from pipeline.errors import ConnectFailed, ConnectionBroken, DeadlineExceeded
+from pipeline.loop import new_event_loop
+from pipeline.records import HttpRequest
+from pipeline.transports import Transport, TransportSpec, open_transport
+from pipeline.transports import httptools as ours
+from pipeline.transports.tls import tls_context
+
+SPEC = TransportSpec(timeout_s=5.0, connect_timeout_s=2.0)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Answers every request on a port; counts connections and requests, and how connections ended."""
+
+    def __init__(self, port: int, seen: list[int], ended: list[float]) -> None:
+        self.port = port
+        self.requests_of_connection = seen
+        self.ended_at = ended
+        self.is_silent = False
+
+
+def against_a_server(
+    use: Callable[[Server], Awaitable[None]],
+    answer: bytes = ANSWER,
+    tls: ssl.SSLContext | None = None,
+    on_loop: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
+) -> None:
+    async def main() -> None:
+        seen: list[int] = []
+        ended: list[float] = []
+        told: list[Server] = []
+        open_writers: list[asyncio.StreamWriter] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            number = len(seen)
+            seen.append(0)
+            open_writers.append(writer)
+            with suppress(asyncio.IncompleteReadError, OSError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                    await reader.readexactly(length)
+                    seen[number] += 1
+                    if not told[0].is_silent:
+                        writer.write(answer)
+            ended.append(time.monotonic())
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        told.append(Server(server.sockets[0].getsockname()[1], seen, ended))
+        await use(told[0])
+        server.close()
+        for writer in open_writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    loop = on_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), 20))
+    finally:
+        loop.close()
+
+
+async def ask(transport: Transport, port: int, scheme: str = "http", host: str = "127.0.0.1") -> int:
+    return (await transport.send(HttpRequest(f"{scheme}://{host}:{port}/x", b"{}"), {})).status
+
+
+@pytest.mark.parametrize("on_loop", [new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_connections_are_used_again_and_never_shared_at_the_same_time(on_loop):
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", SPEC)
+        for _ in range(3):
+            assert await asyncio.gather(*[ask(transport, server.port) for _ in range(4)]) == [200] * 4
+        assert server.requests_of_connection == [3] * 4
+        assert await ask(transport, server.port) == 200
+        assert sorted(server.requests_of_connection) == [3, 3, 3, 4]
+        await transport.close()
+
+    against_a_server(use, on_loop=on_loop)
+
+
+def test_a_connection_that_is_used_again_at_once_keeps_to_its_deadline():
+    """Its first user's task has not run on when the second one sends: that must not take the second from the watch."""
+
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", TransportSpec(timeout_s=0.4))
+        assert await ask(transport, server.port) == 200
+        server.is_silent = True
+        calls = [asyncio.ensure_future(ask(transport, server.port)) for _ in range(3)]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(each) for each in found] == [DeadlineExceeded] * 3
+        await transport.close()
+
+    against_a_server(use)
+
+
+def test_a_closed_transport_lets_nobody_wait():
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", SPEC)
+        server.is_silent = True
+        call = asyncio.ensure_future(ask(transport, server.port))
+        while server.requests_of_connection != [1]:  # noqa: ASYNC110 - the server's side is a list
+            await asyncio.sleep(0.01)
+        await transport.close()
+        with pytest.raises(ConnectionBroken):
+            await call
+
+    against_a_server(use)
+
+
+def test_hosts_do_not_share_connections():
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", SPEC)
+        await ask(transport, server.port)
+        await ask(transport, server.port, host="localhost")
+        assert server.requests_of_connection == [1, 1]
+        await transport.close()
+
+    against_a_server(use)
+
+
+def test_an_idle_connection_is_closed_before_its_server_would(monkeypatch):
+    monkeypatch.setattr(ours, "_IDLE_S", 0.1)
+
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", TransportSpec(timeout_s=0.5))
+        await ask(transport, server.port)
+        while not server.ended_at:  # noqa: ASYNC110 - the server's side is a list
+            await asyncio.sleep(0.02)
+        await ask(transport, server.port)
+        assert server.requests_of_connection == [1, 1]
+        await transport.close()
+
+    against_a_server(use)
+
+
+def test_an_idle_connection_is_not_used_past_its_time(monkeypatch):
+    monkeypatch.setattr(ours, "_IDLE_S", 0.0)
+
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", SPEC)
+        await ask(transport, server.port)
+        await ask(transport, server.port)
+        assert server.requests_of_connection == [1, 1]
+        await transport.close()
+
+    against_a_server(use)
+
+
+def test_a_connection_that_its_server_closed_is_not_used_again():
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", SPEC)
+        for _ in range(3):
+            assert await ask(transport, server.port) == 200
+        assert server.requests_of_connection == [1, 1, 1]
+        await transport.close()
+
+    against_a_server(use, answer=ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+
+def test_a_cancelled_call_ends_its_connection_at_once():
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", TransportSpec(timeout_s=60.0))
+        call = asyncio.ensure_future(ask(transport, server.port))
+        while server.requests_of_connection != [1]:  # noqa: ASYNC110 - the server's side is a list
+            await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        while not server.ended_at:  # noqa: ASYNC110 - the server's side is a list
+            await asyncio.sleep(0.01)
+        await transport.close()
+
+    against_a_server(use, answer=b"")
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_bundle(authority: trustme.CA, tmp_path) -> str:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["httptools", "reqwest", "httpx"])
+def test_tls_trusts_the_named_authority_and_nobody_else(kind, server_tls, ca_bundle):
+    async def use(server: Server) -> None:
+        trusting = open_transport(kind, TransportSpec(timeout_s=5.0, ca_bundle=ca_bundle))
+        for _ in range(2):
+            assert await ask(trusting, server.port, "https", "localhost") == 200
+        assert server.requests_of_connection == [2]
+        with pytest.raises(ConnectFailed):  # the certificate names localhost
+            await ask(trusting, server.port, "https", "127.0.0.1")
+        await trusting.close()
+        wary = open_transport(kind, SPEC)
+        with pytest.raises(ConnectFailed, match=r"(?i)certificate|issuer"):
+            await ask(wary, server.port, "https", "localhost")
+        await wary.close()
+        assert sum(server.requests_of_connection) == 2
+
+    against_a_server(use, tls=server_tls)
+
+
+def test_a_bundle_adds_to_the_public_authorities(ca_bundle):
+    assert tls_context(ca_bundle).cert_store_stats()["x509_ca"] > tls_context(None).cert_store_stats()["x509_ca"] > 50
+
+
+def test_a_server_that_speaks_no_tls_was_not_asked():
+    async def use(server: Server) -> None:
+        transport = open_transport("httptools", TransportSpec(timeout_s=1.0))
+        with pytest.raises(ConnectFailed):
+            await ask(transport, server.port, "https")
+        await transport.close()
+        assert sum(server.requests_of_connection) == 0
+
+    against_a_server(use)
+
+
+def test_a_bundle_that_is_missing_is_an_error_at_once(tmp_path):
+    async def main() -> None:
+        open_transport("httptools", TransportSpec(ca_bundle=str(tmp_path / "none.pem")))
+
+    with pytest.raises(OSError):
+        asyncio.run(main())
+
+
+def test_what_the_environment_sends_through_a_proxy_goes_through_it(monkeypatch):
+    """A proxy gets the whole URL in the first line; what NO_PROXY names does not come to it."""
+    lines: list[bytes] = []
+
+    async def main() -> None:
+        async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            lines.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+            writer.write(ANSWER)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        transport = open_transport("httptools", SPEC)
+        response = await transport.send(HttpRequest("http://endpoint.invalid/v1/x", b"{}"), {})
+        assert response.body == b"{}"
+        assert await ask(transport, port) == 200  # a server like another, this time
+        await transport.close()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert lines == [b"POST http://endpoint.invalid/v1/x HTTP/1.1", b"POST /x HTTP/1.1"]
