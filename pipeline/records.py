@@ -55,8 +55,7 @@ class Batch:
         return Batch(self.requests[:middle]), Batch(self.requests[middle:])
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A POST of JSON, as it travels; never holds a credential."""
 
     url: str
