@@ -6,6 +6,7 @@ A text is measured in units (a quarter of its UTF-8 bytes), and a line per scrip
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 # Four bytes of UTF-8 per token is OpenAI's rule of thumb for English; other scripts have more bytes per character
@@ -84,6 +85,7 @@ def script_of(text: str | bytes) -> str:
     return counts.most_common(1)[0][0]
 
 
+@lru_cache(maxsize=8192)  # a text repeats its characters: most of what an estimate took was to look them up again
 def _script(character: str) -> str:
     return _NAMES[bisect_right(_ENDS, ord(character))]
 
