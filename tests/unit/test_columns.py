@@ -12,6 +12,7 @@ from pipeline.columns import ResultShape, check_collisions, spark_ddl, to_arrow
 from pipeline.errors import ConfigError, ErrorCode
 from pipeline.prices import Price
 from pipeline.records import Outcome, RowError, Task, Usage
+from tests.cases import cases
 
 CHAT_NAMES = [
     *("response", "error", "usage", "cost", "finish_reason", "model", "attempts"),
@@ -90,7 +91,7 @@ def test_an_error_as_a_row(code, retryable):
     assert row["cost"] is None
 
 
-@pytest.mark.parametrize("task", Task)
+@cases("task", Task)
 def test_no_outcomes_are_no_rows_of_the_same_schema(task):
     batch = to_arrow([], ResultShape(task, "ai_"), "run-1")
     assert batch.num_rows == 0
@@ -123,7 +124,7 @@ def test_vectors_that_are_views_of_one_matrix_land_as_they_are():
     assert batch.column("response").type == pa.list_(pa.float32())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("source", "prefix", "taken"),
     [
         (["id", "response"], "", "response"),
@@ -144,7 +145,7 @@ def test_two_source_columns_of_one_name_are_refused_before_anything_is_bought(so
         check_collisions(source, ResultShape(Task.CHAT))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("source", "task", "prefix"),
     [
         (["id", "text"], Task.CHAT, ""),

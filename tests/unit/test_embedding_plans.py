@@ -7,6 +7,7 @@ from pipeline.batching import PackLimits
 from pipeline.config import find_model, job_from_mapping
 from pipeline.errors import ConfigError
 from pipeline.report import NormStatistics, Report
+from tests.cases import cases
 
 
 def job_document(sections):
@@ -58,7 +59,7 @@ def test_instructions_come_from_the_model_unless_the_job_has_its_own():
     assert embedding_plans.instruction(job("unheard-of")) == ""
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "section", "documents", "queries"),
     [
         ("multilingual-e5-large", {}, "passage: ", "query: "),
@@ -93,7 +94,7 @@ def test_the_limit_of_a_text_leaves_room_for_the_estimate(section, expected):
     assert embedding_plans.long_texts(job("bge-large-en-v1.5", embedding=section)).max_tokens == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "section", "note"),
     [
         ("unheard-of", {}, "is not in pipeline/models.toml"),
@@ -111,7 +112,7 @@ def test_a_known_model_has_nothing_to_tell():
     assert list(embedding_plans.notes(job())) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sections", "message"),
     [
         ({"embedding": {"type": "float64"}}, "[embedding] type"),

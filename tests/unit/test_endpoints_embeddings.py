@@ -11,6 +11,7 @@ from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.errors import ErrorCode
 from pipeline.records import Batch, Failure, HttpResponse, Request, Task
 from pipeline.vectors import EmbeddingContract
+from tests.cases import cases
 
 
 def opened(contract=None):
@@ -104,7 +105,7 @@ def test_a_model_that_is_not_named_breaks_a_contract_on_the_model():
     assert outcome.response is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("contract", "embedding", "message"),
     [
         (EmbeddingContract(dimensions=3), [1.0], "1 dimensions, expected 3"),

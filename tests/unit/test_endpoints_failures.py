@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from pipeline.endpoints.error_bodies import ErrorBody, page_text, read_error
 from pipeline.endpoints.failures import refused, retry_after_s
 from pipeline.records import Batch, HttpResponse, Request
+from tests.cases import cases
 
 NOW_S = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
 BATCH = Batch((Request("r", text="red"),))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "error", "expected"),
     [
         ({}, ErrorBody(), None),
@@ -41,7 +42,6 @@ BATCH = Batch((Request("r", text="red"),))
         ({}, ErrorBody(message="Please try again in 1m30s."), None),
         ({}, ErrorBody(message="retry after lunch"), None),
     ],
-    ids=repr,
 )
 def test_the_wait_is_the_first_that_the_server_states(headers, error, expected):
     assert retry_after_s(headers, error, NOW_S) == pytest.approx(expected)
@@ -60,7 +60,7 @@ def test_no_header_breaks_the_reading(date, retry_after, milliseconds):
     assert failure.retry_after_s is None or failure.retry_after_s >= 0
 
 
-@pytest.mark.parametrize(
+@cases(
     ("page", "expected"),
     [
         ("<html><pre class='a'> b &lt; c </pre><title>t</title>", "b < c"),
@@ -76,7 +76,7 @@ def test_a_page_is_told_by_its_pre_or_its_title(page, expected):
     assert page_text(page) == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "codes"),
     [
         (b'{"error":{"code":429,"type":"t"}}', ("t",)),
@@ -121,7 +121,7 @@ def _quoted(body):
     return b'"' + body.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
 
-@pytest.mark.parametrize(
+@cases(
     "piece",
     [b"<pre", b"<pre>", b"BAD_REQUEST:", b"key ", b"retry after 1", b"sk-", b"eyJaaaaaaaa.", b"//a:", b"\\ud800"],
 )

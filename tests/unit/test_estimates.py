@@ -18,6 +18,7 @@ from pipeline.estimates import (
 )
 from pipeline.limits import Limit
 from pipeline.prices import Price
+from tests.cases import cases
 
 PRICE = Price(2.0, 10.0, source="contract", date="2026-11-01")
 ALL = Sizes(rows=4, rendered=4, refused=1, input_tokens=(10, 20, 30))
@@ -59,7 +60,7 @@ def test_answers_bound_the_output_and_never_above_what_was_asked_for():
     assert estimate.output_tokens.high == 180
 
 
-@pytest.mark.parametrize("seed", range(30))
+@cases("seed", range(30))
 def test_the_range_of_a_sample_holds_the_truth_about_as_often_as_it_says(seed):
     chance = np.random.default_rng(seed)
     held = 0
@@ -78,7 +79,7 @@ def test_one_value_tells_little():
     assert spread([5.0], 10) == Range(0.0, 50.0, 100.0)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("limits", "seconds", "binds"),
     [
         ((Limit("requests_per_minute", "requests", 60, 60.0),), 100, "requests_per_minute"),
@@ -152,6 +153,6 @@ def test_embeddings_share_calls():
     assert reckon(sizes, Answered(), None, FREE, PackLimits(128, max_tokens=100), 0).requests == 100
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3725, "1:02:05")])
+@cases(("seconds", "said"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3725, "1:02:05")])
 def test_times_read_as_clocks_do(seconds, said):
     assert clock(seconds) == said

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.journal.index import MAX_OFFSET, MAX_SEGMENTS, MAX_UNKNOWN, Entry, RequestIndex, pack_value, unpack_value
+from tests.cases import cases
 from tests.unit.journals import request_id
 
 
@@ -41,7 +42,7 @@ def test_what_does_not_fit_is_refused(segment, offset):
         value(segment, offset)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("states", "winner"),
     [
         (["open", "open"], 1),
@@ -54,9 +55,8 @@ def test_what_does_not_fit_is_refused(segment, offset):
         (["answered", "answered"], 1),
         (["answered", "open", "answered"], 2),
     ],
-    ids=lambda v: "-".join(v) if isinstance(v, list) else str(v),
 )
-@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+@cases("merges", [False, True], ids=["recent", "merged"])
 def test_the_latest_of_the_most_final_exchanges_counts(states, winner, merges):
     index = RequestIndex()
     for i, state in enumerate(states):

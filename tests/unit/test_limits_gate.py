@@ -11,6 +11,7 @@ from pipeline.limits.breaker import MOST_FAILURES, Breaker
 from pipeline.limits.gate import LONGEST_HOLD_S, REFUSED_IN_A_ROW
 from pipeline.limits.headers import LONGEST_PAUSE_S, duration_s, pause_s
 from pipeline.limits.retry_budget import RetryBudget
+from tests.cases import cases
 
 CALL = Cost(1, 100, 50)
 
@@ -152,7 +153,7 @@ def test_the_retry_budget_is_a_tenth_of_first_attempts_and_probes() -> None:
     assert budget.take(5.1) == 0.0
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "seconds"),
     [("6m0s", 360.0), ("12ms", 0.012), ("1s", 1.0), ("1h2m3.5s", 3723.5), ("20", 20.0), ("", None), ("soon", None)],
 )
@@ -174,7 +175,7 @@ NOW_S = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC).timestamp()
 IN_A_MINUTE = "2026-11-21T12:01:00Z"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "sharers", "expected"),
     [
         pytest.param({}, 1, 0.0, id="silent"),

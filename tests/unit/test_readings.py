@@ -5,11 +5,12 @@ import pytest
 from pipeline.conditions import AiFunctionError
 from pipeline.readings import Cell, ResultSpec, to_array, value_of
 from pipeline.records import Outcome, Usage
+from tests.cases import cases
 
 LABELS = ("positive", "Not good")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "label"),
     [
         ("positive", "positive"),
