@@ -155,7 +155,7 @@ def test_nothing_is_found_in_an_empty_index():
         index.lookup(["ab"])
 
 
-@pytest.mark.parametrize("count", [30_000, pytest.param(200_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [15_000, pytest.param(200_000, marks=pytest.mark.long)])
 def test_a_request_takes_at_most_120_bytes_also_while_merging(count):
     batches = [b"".join(map(key, range(start, start + 1000))) for start in range(0, count, 1000)]
     tracemalloc.start()
