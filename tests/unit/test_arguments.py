@@ -9,7 +9,7 @@ from tests.cases import cases
 PARAMETERS = (Parameter("endpoint", is_required=True), Parameter("request", is_required=True), Parameter("failOnError"))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("arguments", "bound"),
     [
         ([(None, 1), (None, 2)], {"endpoint": 1, "request": 2}),

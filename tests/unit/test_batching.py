@@ -11,7 +11,8 @@ from pipeline.records import Batch, Request
 from tests.cases import cases
 
 requests = st.lists(
-    st.builds(Request, st.just("id"), st.none(), st.text(max_size=30), st.integers(1, 30), st.just(False)), max_size=60
+    st.builds(lambda text, tokens: Request("id", None, text, tokens, False), st.text(max_size=30), st.integers(1, 30)),
+    max_size=60,
 )
 limits = st.builds(
     PackLimits,

@@ -56,7 +56,7 @@ def test_an_unknown_name_lists_the_known_ones():
         Catalog().find("c", {})
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "task"),
     [
         ("databricks-gpt-oss-20b", Task.CHAT),

@@ -81,7 +81,7 @@ def test_an_answer_as_a_row():
     ]
 
 
-@pytest.mark.parametrize(("code", "retryable"), [(ErrorCode.REFUSAL, False), (ErrorCode.OVERLOADED, True)])
+@cases(("code", "retryable"), [(ErrorCode.REFUSAL, False), (ErrorCode.OVERLOADED, True)])
 def test_an_error_as_a_row(code, retryable):
     outcome = Outcome("r", error=RowError(code, "no", 503))
     (row,) = to_arrow([outcome], ResultShape(Task.CHAT), "run-1").to_pylist()
@@ -139,7 +139,7 @@ def test_a_source_column_of_the_same_name_is_refused_with_the_way_out(source, pr
         check_collisions(source, ResultShape(Task.EMBEDDING, prefix))
 
 
-@pytest.mark.parametrize("source", [["id", "text", "ID"], ["id", "text", "id"]])
+@cases("source", [["id", "text", "ID"], ["id", "text", "id"]])
 def test_two_source_columns_of_one_name_are_refused_before_anything_is_bought(source):
     with pytest.raises(ConfigError, match=r"columns of the same name: id, (ID|id)"):
         check_collisions(source, ResultShape(Task.CHAT))

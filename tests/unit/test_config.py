@@ -601,7 +601,7 @@ def test_a_reference_is_a_variable_or_a_file() -> None:
             parse_reference(text)
 
 
-@pytest.mark.parametrize("name", ["docstring_summaries", "docstring_embeddings"])
+@cases("name", ["docstring_summaries", "docstring_embeddings"])
 def test_the_jobs_of_the_quick_start_are_accepted_without_a_warning(name: str) -> None:
     job = load_job(CONF / f"{name}.toml")
     assert job.warnings == ()

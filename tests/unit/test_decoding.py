@@ -96,7 +96,7 @@ def test_no_rows_and_empty_rows_are_matrices_without_numbers():
     assert decode([])[0].shape == (0, 0)
 
 
-@pytest.mark.parametrize("value", [1e39, -1e39, 1.7e308])
+@cases("value", [1e39, -1e39, 1.7e308])
 def test_a_number_beyond_float32_is_not_finite(value):
     matrix = decode_floats([[value, 0.0], [1.0, 0.0]])
     assert check(matrix, EmbeddingContract()) == [ErrorCode.NOT_FINITE, None]

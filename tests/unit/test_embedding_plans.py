@@ -28,7 +28,7 @@ def job(name="text-embedding-3-small", **sections):
     return job_from_mapping(job_document({**sections, "endpoint": endpoint}), "job.toml")
 
 
-@pytest.mark.parametrize("name", ["nomic-embed-text", "library/Nomic-Embed-Text:v1.5", "nomic-embed-text:latest"])
+@cases("name", ["nomic-embed-text", "library/Nomic-Embed-Text:v1.5", "nomic-embed-text:latest"])
 def test_a_model_is_known_under_the_names_that_servers_give_it(name):
     known = find_model(name)
     assert known is not None
@@ -82,7 +82,7 @@ def test_another_instruction_for_queries_buys_no_document_again():
     assert plans.fingerprint(job(embedding={"query_instruction": "find: "})) == plans.fingerprint(job())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("section", "expected"),
     [
         ({}, 768),  # one and a half times 512: surely too long, however tokens are counted

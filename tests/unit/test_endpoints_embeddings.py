@@ -120,7 +120,7 @@ def test_a_row_error_says_what_was_found(contract, embedding, message):
     assert outcome.error.message == message
 
 
-@pytest.mark.parametrize("numbers", [[3.0, 4.0], [3.0, 4.0, 12.0]], ids=["as many", "more"])
+@cases("numbers", [[3.0, 4.0], [3.0, 4.0, 12.0]], ids=["as many", "more"])
 def test_the_first_numbers_are_scaled_also_where_they_are_all(numbers):
     (outcome,) = opened(EmbeddingContract(truncate_to=2)).parse(batch_of(1), answered([{"embedding": numbers}]))
     np.testing.assert_allclose(outcome.response, [0.6, 0.8], rtol=1e-6)

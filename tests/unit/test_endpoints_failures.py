@@ -112,7 +112,7 @@ def test_a_chain_of_prefixes_ends():
     assert read_error(b"BAD_REQUEST: " * 1000 + b"end").codes[0] == "BAD_REQUEST"
 
 
-@pytest.mark.parametrize("body", [b"\0", b'"\\u001b"', b'{"message":"\\u200b"}'])
+@cases("body", [b"\0", b'"\\u001b"', b'{"message":"\\u200b"}'])
 def test_a_message_that_nobody_can_see_is_replaced(body):
     assert refused(BATCH, HttpResponse(400, body)).message == "HTTP 400 without an explanation"
 

@@ -110,7 +110,7 @@ def test_a_fast_endpoint_leaves_the_cores_to_bind():
     assert "2 cores" in estimate.binds
 
 
-@pytest.mark.parametrize(
+@cases(
     ("texts_per_call", "seconds"),
     [
         pytest.param(128, 240_000 / (2 * ROWS_PER_CORE_S), id="rows bind where many share a call"),
@@ -124,7 +124,7 @@ def test_vectors_cost_cores_by_the_row(texts_per_call, seconds):
     assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds + LANDING_S), "2 cores of the workers")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("limits", "seconds", "binds"),
     [
         ((), 1_024, "32 calls at once to begin with; in_flight is not set, the run tries up to 1,024"),

@@ -251,7 +251,7 @@ def segment_of(opening: dict[str, object], *frames: bytes) -> bytes:
     return frame(pack(Kind.OPENING, opening), seed_of_segment(NAME)) + b"".join(frames)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("opening", "message"),
     [
         ({"version": 2, "fingerprint": "ffff", "bucket": 7}, "another version"),

@@ -36,7 +36,7 @@ def test_an_entry_fits_64_bits(entry):
     assert unpack_value(packed) == entry
 
 
-@pytest.mark.parametrize(("segment", "offset"), [(MAX_SEGMENTS, 0), (0, MAX_OFFSET + 1)])
+@cases(("segment", "offset"), [(MAX_SEGMENTS, 0), (0, MAX_OFFSET + 1)])
 def test_what_does_not_fit_is_refused(segment, offset):
     with pytest.raises(ValueError, match="1,048,576 segments"):
         value(segment, offset)
@@ -69,7 +69,7 @@ def test_the_latest_of_the_most_final_exchanges_counts(states, winner, merges):
     assert entry.is_failed == (states[winner] != "answered")
 
 
-@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+@cases("merges", [False, True], ids=["recent", "merged"])
 def test_unknown_outcomes_add_up_whatever_counts(merges):
     index = RequestIndex()
     for unknown, state in [(1, "open"), (1, "open"), (0, "answered"), (1, "open")]:
@@ -88,7 +88,7 @@ def test_unknown_outcomes_add_up_whatever_counts(merges):
     assert entry.unknown_outcomes == MAX_UNKNOWN
 
 
-@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+@cases("merges", [False, True], ids=["recent", "merged"])
 def test_a_claim_stays_with_its_request(merges):
     index = RequestIndex()
     for number in (1, 2):

@@ -63,7 +63,7 @@ def test_an_outage_without_end_stops_the_job_and_says_why() -> None:
     assert "outage_limit_s" in (gate.stop_reason(161.0) or "")
 
 
-@pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.BAD_REQUEST, None])
+@cases("code", [ErrorCode.RATE_LIMITED, ErrorCode.BAD_REQUEST, None])
 def test_an_endpoint_that_answers_is_not_down(code: ErrorCode | None) -> None:
     gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     for now_s in range(100):
@@ -239,7 +239,7 @@ def test_a_quota_that_is_used_up_holds_every_call_back() -> None:
     assert gate.admit(CALL, 0, 8.0) == LONGEST_HOLD_S
 
 
-@pytest.mark.parametrize("retry_after_s", [None, 0.0])
+@cases("retry_after_s", [None, 0.0])
 def test_rate_limits_that_name_no_wait_hold_nothing_back(retry_after_s: float | None) -> None:
     gate = Gate(GateSettings(in_flight=64))
     refuse(gate, 1.0, 3 * REFUSED_IN_A_ROW, retry_after_s)

@@ -59,7 +59,7 @@ def test_a_call_above_the_whole_limit_starts_when_nothing_else_runs() -> None:
     assert 0 < late.wait_s < 400
 
 
-@pytest.mark.parametrize(("call_s", "most_s"), [(0.02, 0.3), (1.0, 2.6)])
+@cases(("call_s", "most_s"), [(0.02, 0.3), (1.0, 2.6)])
 def test_a_worker_that_comes_has_its_slots_soon_after_calls_of_others_have_ended(call_s: float, most_s: float) -> None:
     spec = QuotaSpec(in_flight=8, workers=2)
     book, holders = QuotaBook(spec, 0.0), [LeaseHolder(spec), LeaseHolder(spec)]

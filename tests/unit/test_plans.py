@@ -45,7 +45,7 @@ def test_how_many_calls_at_once_a_job_begins_with_and_tries(
     assert plans.most_in_flight(job(task, **limits)) == most
 
 
-@pytest.mark.parametrize(
+@cases(
     ("task", "limits", "expected"),
     [
         ("chat", {}, Speed((), 32, 2, 1_024)),

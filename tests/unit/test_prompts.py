@@ -74,7 +74,7 @@ def test_a_message_column_that_is_none_is_told(chat, expected):
     assert code(render(MESSAGES, chat=chat)) is expected
 
 
-@pytest.mark.parametrize("row", [{"a": None, "b": None}, {"a": "", "b": " \n\t"}, {"a": None, "b": "\u2003"}])
+@cases("row", [{"a": None, "b": None}, {"a": "", "b": " \n\t"}, {"a": None, "b": "\u2003"}])
 def test_a_row_whose_prompt_columns_are_all_blank_asks_nothing(row):
     error = render(PromptSpec(Task.CHAT, template="Sum up: {{ a }} {{ b }}"), **row)
     assert error == RowError(ErrorCode.EMPTY_INPUT, "null or blank: a, b")
@@ -158,7 +158,7 @@ def test_the_system_prompt_and_the_message_column_count():
     assert prompt_columns(MESSAGES) == ("chat",)
 
 
-@pytest.mark.parametrize("part", ["template", "system"])
+@cases("part", ["template", "system"])
 def test_a_template_that_cannot_be_compiled_is_told_with_its_line(part):
     name = {"template": "prompt", "system": "system"}[part]
     with pytest.raises(ConfigError, match=rf"\[request\] {name}: line 2 of the template"):

@@ -67,7 +67,7 @@ def test_the_ceiling_ends_at_the_longest_wait():
     assert wait_s(after(*[ErrorCode.SERVER_ERROR] * 40), failure(), settings=settings) == 60.0
 
 
-@pytest.mark.parametrize("most", [1, 2, 5])
+@cases("most", [1, 2, 5])
 def test_attempts_end_at_the_most_allowed(most):
     settings = replace(SETTINGS, max_attempts=most)
     given_up = [

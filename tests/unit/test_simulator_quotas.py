@@ -133,7 +133,7 @@ def test_a_call_is_charged_to_all_limits_or_to_none():
     assert admission.use()["input_tokens_per_minute"].refused == 1
 
 
-@pytest.mark.parametrize(("refused_count", "admitted"), [(False, True), (True, False)])
+@cases(("refused_count", "admitted"), [(False, True), (True, False)])
 def test_refused_calls_count_where_the_provider_counts_them(refused_count, admitted):
     admission = Admission(Quotas(requests_per_minute=3, input_tokens_per_minute=10, refused_count=refused_count), 0.0)
     assert admits(admission, 9, 0)
@@ -159,7 +159,7 @@ def test_how_many_calls_come_in_at_once(quotas, at_once):
     assert sum(admits(admission, 1, 0) for _ in range(100)) == at_once
 
 
-@pytest.mark.parametrize("enforce", ["window", "bucket", "both"])
+@cases("enforce", ["window", "bucket", "both"])
 def test_a_patient_client_uses_all_of_the_quota(enforce):
     # one call every 0.1 s is the quota itself
     admission = Admission(Quotas(requests_per_minute=600, enforce=enforce, burst_s=2), 0.0)
@@ -224,7 +224,7 @@ def test_a_request_that_no_wait_helps_says_so_and_promises_nothing():
     assert "Retry-After" not in dict(reply.headers)
 
 
-@pytest.mark.parametrize("body", ["documented", "seen"])
+@cases("body", ["documented", "seen"])
 def test_databricks_has_two_bodies(body):
     quotas = Quotas(input_tokens_per_minute=10, databricks_body=body, headers="none")
     admission, refusal = refusal_of(quotas)
