@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 
 if TYPE_CHECKING:  # half of what the pure floors take would be its import
     from pyspark.sql import SparkSession
@@ -31,6 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Laws are tried with few examples; with --long, with as many as a nightly run can afford."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # tries none itself: its workers would start a quarter of a second later
+    from hypothesis import settings
+
     settings.register_profile("short", max_examples=30, deadline=None)
     settings.register_profile("long", max_examples=2000, deadline=None)
     settings.load_profile("long" if config.getoption("--long") else "short")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.storage import FileOps, LocalStore
 FINGERPRINT = "f" * 16
 
 
+@cache
 def request_id(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 

@@ -4,11 +4,12 @@ from pipeline.arguments import Parameter, bind, constant
 from pipeline.conditions import AiFunctionError
 from pipeline.model_parameters import checked
 from pipeline.records import Task
+from tests.cases import cases
 
 PARAMETERS = (Parameter("endpoint", is_required=True), Parameter("request", is_required=True), Parameter("failOnError"))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("arguments", "bound"),
     [
         ([(None, 1), (None, 2)], {"endpoint": 1, "request": 2}),
@@ -20,7 +21,7 @@ def test_arguments_find_their_parameters(arguments, bound):
     assert bind("f", PARAMETERS, arguments) == bound
 
 
-@pytest.mark.parametrize(
+@cases(
     ("arguments", "condition"),
     [
         ([], "REQUIRED_PARAMETER_NOT_FOUND"),
@@ -45,7 +46,7 @@ def test_constants_have_their_type():
         constant("f", {"a": "false"}, "a", bool)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("parameters", "task", "condition"),
     [
         ({"messages": "x"}, Task.CHAT, "FOUND_RESERVED_PARAMETER_NAME"),

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.auth import SECRET_BYTES, Credentials, Scheme, Secret, SecretRef
 from pipeline.errors import ConfigError
+from tests.cases import cases
 
 VALUE = "Xq7vTtKp2mZr9"
 LONG_AGO_S = 1_000_000_000.0
@@ -210,7 +211,7 @@ def test_credentials_are_frozen() -> None:
         credentials.scheme = "basic"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("text", [VALUE, f"sk-{VALUE}", f"env:{VALUE}-", f"vault:{VALUE}", f"file:{VALUE}\n"])
+@cases("text", [VALUE, f"sk-{VALUE}", f"env:{VALUE}-", f"vault:{VALUE}", f"file:{VALUE}\n"])
 def test_a_literal_secret_is_no_reference_and_is_not_shown(text: str) -> None:
     with pytest.raises(ConfigError, match='"env:NAME"') as caught:
         Credentials.parse("bearer", text)

@@ -2,16 +2,17 @@
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batching import Packer, PackLimits
 from pipeline.endpoints.bodies import to_body
 from pipeline.records import Batch, Request
+from tests.cases import cases
 
 requests = st.lists(
-    st.builds(Request, st.just("id"), st.none(), st.text(max_size=30), st.integers(1, 30), st.just(False)), max_size=60
+    st.builds(lambda text, tokens: Request("id", None, text, tokens, False), st.text(max_size=30), st.integers(1, 30)),
+    max_size=60,
 )
 limits = st.builds(
     PackLimits,
@@ -60,7 +61,7 @@ def test_a_call_ends_only_where_the_next_row_would_not_fit(given_requests, given
         assert len([*together.add([*batch.requests, following.requests[0]]), *together.flush()]) == 2
 
 
-@pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [1]), (4, [4]), (5, [4, 1]), (12, [4, 4, 4])])
+@cases(("count", "expected"), [(0, []), (1, [1]), (4, [4]), (5, [4, 1]), (12, [4, 4, 4])])
 def test_rows_are_packed_up_to_the_count(count, expected):
     assert sizes(Packer(PackLimits(max_rows=4)), asked(count)) == expected
 
@@ -88,9 +89,7 @@ def test_chat_is_one_row_per_call_and_nothing_waits():
     assert packer.flush() == []
 
 
-@pytest.mark.parametrize(
-    "text", ["plain text, as it runs. " * 40, "ümläute, Straße " * 40, "日本語" * 40, "\ud800x" * 40], ids=ascii
-)
+@cases("text", ["plain text, as it runs. " * 40, "ümläute, Straße " * 40, "日本語" * 40, "\ud800x" * 40])
 def test_the_body_of_a_full_call_stays_below_the_bytes(text):
     packer = Packer(PackLimits(max_rows=1_000, max_bytes=20_000))
     for batch in packer.add(asked(100, text=text)):

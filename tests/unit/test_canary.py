@@ -3,6 +3,7 @@ import pytest
 
 from pipeline.canary import TEXTS, Canary, DriftGate, differences
 from pipeline.storage import LocalStore
+from tests.cases import cases
 
 VECTORS = np.random.default_rng(7).standard_normal((len(TEXTS), 16)).astype(np.float32)
 
@@ -21,7 +22,7 @@ def test_a_canary_survives_its_file_bit_for_bit():
     assert read.vectors.tobytes() == VECTORS.tobytes()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("now", "clauses"),
     [
         (canary(), []),

@@ -8,6 +8,7 @@ from pipeline.catalog import Catalog, open_catalog
 from pipeline.errors import ConfigError
 from pipeline.records import Task
 from pipeline.workspace_auth import WorkspaceCredentials
+from tests.cases import cases
 
 CHAT = {"kind": "chat", "base_url": "http://127.0.0.1:8000/v1/"}
 EMBEDDING = {"kind": "embedding", "base_url": "http://127.0.0.1:8000/v1"}
@@ -55,7 +56,7 @@ def test_an_unknown_name_lists_the_known_ones():
         Catalog().find("c", {})
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "task"),
     [
         ("databricks-gpt-oss-20b", Task.CHAT),
@@ -84,7 +85,7 @@ def test_the_session_overrides_the_default():
         catalog.default(Task.EMBEDDING)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("document", "message"),
     [
         ({"endpoints": {"a": {"kind": "chat"}}}, "[endpoints.a] base_url: is missing"),

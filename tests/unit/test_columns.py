@@ -12,6 +12,7 @@ from pipeline.columns import ResultShape, check_collisions, spark_ddl, to_arrow
 from pipeline.errors import ConfigError, ErrorCode
 from pipeline.prices import Price
 from pipeline.records import Outcome, RowError, Task, Usage
+from tests.cases import cases
 
 CHAT_NAMES = [
     *("response", "error", "usage", "cost", "finish_reason", "model", "attempts"),
@@ -80,7 +81,7 @@ def test_an_answer_as_a_row():
     ]
 
 
-@pytest.mark.parametrize(("code", "retryable"), [(ErrorCode.REFUSAL, False), (ErrorCode.OVERLOADED, True)])
+@cases(("code", "retryable"), [(ErrorCode.REFUSAL, False), (ErrorCode.OVERLOADED, True)])
 def test_an_error_as_a_row(code, retryable):
     outcome = Outcome("r", error=RowError(code, "no", 503))
     (row,) = to_arrow([outcome], ResultShape(Task.CHAT), "run-1").to_pylist()
@@ -90,7 +91,7 @@ def test_an_error_as_a_row(code, retryable):
     assert row["cost"] is None
 
 
-@pytest.mark.parametrize("task", Task)
+@cases("task", Task)
 def test_no_outcomes_are_no_rows_of_the_same_schema(task):
     batch = to_arrow([], ResultShape(task, "ai_"), "run-1")
     assert batch.num_rows == 0
@@ -123,7 +124,7 @@ def test_vectors_that_are_views_of_one_matrix_land_as_they_are():
     assert batch.column("response").type == pa.list_(pa.float32())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("source", "prefix", "taken"),
     [
         (["id", "response"], "", "response"),
@@ -138,13 +139,13 @@ def test_a_source_column_of_the_same_name_is_refused_with_the_way_out(source, pr
         check_collisions(source, ResultShape(Task.EMBEDDING, prefix))
 
 
-@pytest.mark.parametrize("source", [["id", "text", "ID"], ["id", "text", "id"]])
+@cases("source", [["id", "text", "ID"], ["id", "text", "id"]])
 def test_two_source_columns_of_one_name_are_refused_before_anything_is_bought(source):
     with pytest.raises(ConfigError, match=r"columns of the same name: id, (ID|id)"):
         check_collisions(source, ResultShape(Task.CHAT))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("source", "task", "prefix"),
     [
         (["id", "text"], Task.CHAT, ""),

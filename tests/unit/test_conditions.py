@@ -1,10 +1,9 @@
 import pickle
 
-import pytest
-
 from pipeline.conditions import SQLSTATES, AiFunctionError, row_condition, row_failure
 from pipeline.errors import RETRYABLE_CODES, ErrorCode
 from pipeline.records import RowError
+from tests.cases import cases
 
 
 def test_a_condition_reads_as_sparks_own():
@@ -15,7 +14,7 @@ def test_a_condition_reads_as_sparks_own():
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.parametrize("code", ErrorCode)
+@cases("code", ErrorCode)
 def test_every_row_error_has_a_condition(code):
     condition = row_condition(code)
     assert condition in SQLSTATES

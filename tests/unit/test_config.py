@@ -17,6 +17,7 @@ from pipeline.config import JobFile, job_from_mapping, load_job, parse_reference
 from pipeline.config.job_file import RULES
 from pipeline.errors import ConfigError
 from pipeline.records import Task
+from tests.cases import cases
 
 CONF = Path(__file__).parents[2] / "conf"
 SECRET = "sk-Xq7vTtKp2mZr9"
@@ -333,7 +334,7 @@ def test_the_sample_of_the_contract_is_accepted(tmp_path: Path) -> None:
     assert job.state_path == "out/state"
 
 
-@pytest.mark.parametrize(("overrides", "fragments"), MISTAKES.values(), ids=MISTAKES)
+@cases(("overrides", "fragments"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_that_names_place_value_and_what_is_allowed(
     overrides: list[str], fragments: list[str]
 ) -> None:
@@ -342,7 +343,7 @@ def test_a_mistake_is_one_line_that_names_place_value_and_what_is_allowed(
     assert line.startswith(("--set ", "conf/x.toml: "))
 
 
-@pytest.mark.parametrize(("text", "fragments"), FILES.values(), ids=FILES)
+@cases(("text", "fragments"), FILES.values(), ids=FILES)
 def test_a_file_with_a_mistake_is_refused(text: str, fragments: list[str]) -> None:
     lines = refusal(text)
     assert all(line.startswith("conf/x.toml: ") for line in lines)
@@ -392,7 +393,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
     assert load_job(str(path)).job.name == "docstring_summaries"
 
 
-@pytest.mark.parametrize("overrides", LEAKS.values(), ids=LEAKS)
+@cases("overrides", LEAKS.values(), ids=LEAKS)
 def test_a_secret_written_by_mistake_is_refused_and_never_shown(overrides: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         small(*overrides)
@@ -416,7 +417,7 @@ def test_broken_toml_does_not_show_the_line_that_may_hold_a_secret(tmp_path: Pat
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("override", "section", "key", "value"),
     [
         ("limits.in_flight=64", "limits", "in_flight", 64),
@@ -498,7 +499,7 @@ def test_defaults_follow_task_api_and_sink() -> None:
     assert small("endpoint.max_response_bytes=2048").response_bytes == 2048
 
 
-@pytest.mark.parametrize(
+@cases(
     ("overrides", "fragments"),
     [
         ([], []),
@@ -529,7 +530,7 @@ def test_appending_without_a_key_is_a_warning() -> None:
     assert not small("job.mode=overwrite").warnings
 
 
-@pytest.mark.parametrize(
+@cases(
     "overrides",
     [
         ["source.format=csv", 'source.options={header="true"}'],
@@ -600,7 +601,7 @@ def test_a_reference_is_a_variable_or_a_file() -> None:
             parse_reference(text)
 
 
-@pytest.mark.parametrize("name", ["docstring_summaries", "docstring_embeddings"])
+@cases("name", ["docstring_summaries", "docstring_embeddings"])
 def test_the_jobs_of_the_quick_start_are_accepted_without_a_warning(name: str) -> None:
     job = load_job(CONF / f"{name}.toml")
     assert job.warnings == ()

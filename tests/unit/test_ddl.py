@@ -2,6 +2,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.ddl import parse_type
+from tests.cases import cases
 
 US = pa.timestamp("us")
 TYPES = {
@@ -26,12 +27,12 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize("ddl", TYPES)
+@cases("ddl", TYPES)
 def test_types_are_those_that_spark_reads(ddl: str) -> None:
     assert parse_type(ddl) == TYPES[ddl]
 
 
-@pytest.mark.parametrize(
+@cases(
     "ddl",
     ["", "WORDS", "STRUCT<", "STRUCT<a>", "ARRAY", "ARRAY<INT", "ARRAY<INT>>", "MAP<INT>", "DECIMAL(39)", "DECIMAL(2,3)",
      "DECIMAL(x)", "a INT,", "STRUCT<a: INT; b: INT>", "VARIANT", "STRUCT<a: INT NOT>"],

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as np_st
 from pipeline.decoding import _base64_decoder, decode, decode_base64, decode_floats
 from pipeline.errors import ErrorCode
 from pipeline.vectors import EmbeddingContract, check
+from tests.cases import cases
 
 matrices = np_st.arrays(
     np.float32,
@@ -59,7 +60,7 @@ def test_base64_takes_bytes_too():
     np.testing.assert_array_equal(decode_base64([to_base64([1, 2]).encode()]), [[1, 2]])
 
 
-@pytest.mark.parametrize(
+@cases(
     "texts",
     [["AAAA"], ["AAAAAAA="], ["AAAAAA"], ["AAA AAA=="], ["é"], [to_base64([1]), to_base64([1, 2])], ["AAAA", ""]],
     ids=["3 bytes", "5 bytes", "no padding", "a space", "not ASCII", "ragged", "ragged with empty"],
@@ -69,7 +70,7 @@ def test_what_is_no_whole_vector_in_base64_is_refused(texts):
         decode_base64(texts)
 
 
-@pytest.mark.parametrize(
+@cases(
     "rows",
     [
         [[1.0], [1.0, 2.0]],
@@ -82,7 +83,6 @@ def test_what_is_no_whole_vector_in_base64_is_refused(texts):
         [[{}]],
         [[10**400]],
     ],
-    ids=str,
 )
 def test_what_is_no_matrix_of_numbers_is_refused(rows):
     with pytest.raises(ValueError):
@@ -96,7 +96,7 @@ def test_no_rows_and_empty_rows_are_matrices_without_numbers():
     assert decode([])[0].shape == (0, 0)
 
 
-@pytest.mark.parametrize("value", [1e39, -1e39, 1.7e308])
+@cases("value", [1e39, -1e39, 1.7e308])
 def test_a_number_beyond_float32_is_not_finite(value):
     matrix = decode_floats([[value, 0.0], [1.0, 0.0]])
     assert check(matrix, EmbeddingContract()) == [ErrorCode.NOT_FINITE, None]
@@ -125,7 +125,7 @@ def test_a_batch_of_one_wrong_length_fits_nowhere():
     assert matrix.shape == (2, 3)
 
 
-@pytest.mark.parametrize("value", [None, 1.0, {"a": 1}, True])
+@cases("value", [None, 1.0, {"a": 1}, True])
 def test_a_value_that_is_no_vector_is_refused(value):
     with pytest.raises(ValueError):
         decode([[1.0], value])

@@ -7,6 +7,7 @@ from pipeline.batching import PackLimits
 from pipeline.config import find_model, job_from_mapping
 from pipeline.errors import ConfigError
 from pipeline.report import NormStatistics, Report
+from tests.cases import cases
 
 
 def job_document(sections):
@@ -27,7 +28,7 @@ def job(name="text-embedding-3-small", **sections):
     return job_from_mapping(job_document({**sections, "endpoint": endpoint}), "job.toml")
 
 
-@pytest.mark.parametrize("name", ["nomic-embed-text", "library/Nomic-Embed-Text:v1.5", "nomic-embed-text:latest"])
+@cases("name", ["nomic-embed-text", "library/Nomic-Embed-Text:v1.5", "nomic-embed-text:latest"])
 def test_a_model_is_known_under_the_names_that_servers_give_it(name):
     known = find_model(name)
     assert known is not None
@@ -58,7 +59,7 @@ def test_instructions_come_from_the_model_unless_the_job_has_its_own():
     assert embedding_plans.instruction(job("unheard-of")) == ""
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "section", "documents", "queries"),
     [
         ("multilingual-e5-large", {}, "passage: ", "query: "),
@@ -81,7 +82,7 @@ def test_another_instruction_for_queries_buys_no_document_again():
     assert plans.fingerprint(job(embedding={"query_instruction": "find: "})) == plans.fingerprint(job())
 
 
-@pytest.mark.parametrize(
+@cases(
     ("section", "expected"),
     [
         ({}, 768),  # one and a half times 512: surely too long, however tokens are counted
@@ -93,7 +94,7 @@ def test_the_limit_of_a_text_leaves_room_for_the_estimate(section, expected):
     assert embedding_plans.long_texts(job("bge-large-en-v1.5", embedding=section)).max_tokens == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "section", "note"),
     [
         ("unheard-of", {}, "is not in pipeline/models.toml"),
@@ -111,7 +112,7 @@ def test_a_known_model_has_nothing_to_tell():
     assert list(embedding_plans.notes(job())) == []
 
 
-@pytest.mark.parametrize(
+@cases(
     ("sections", "message"),
     [
         ({"embedding": {"type": "float64"}}, "[embedding] type"),

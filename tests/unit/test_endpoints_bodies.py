@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.endpoints.bodies import from_body, to_body
+from tests.cases import cases
 
 any_text = st.text(st.characters(exclude_categories=()))
 
@@ -24,7 +25,7 @@ def test_an_escaped_text_comes_back_with_its_lone_surrogates_marked(text):
     assert from_body(body)["text"].encode() == paired.encode()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("literal", "expected"),
     [
         (rb"\ud800", "\ufffd"),
@@ -41,7 +42,7 @@ def test_a_lone_surrogate_is_marked_and_a_pair_kept(literal, expected):
     assert from_body(b'"' + literal + b'"') == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     "body",
     [
         b"",
@@ -61,7 +62,6 @@ def test_a_lone_surrogate_is_marked_and_a_pair_kept(literal, expected):
         b"{} {}",
         b"1" * 5000,
     ],
-    ids=lambda body: repr(body[:12]),
 )
 def test_what_is_no_strict_json_is_a_value_error(body):
     with pytest.raises(ValueError):

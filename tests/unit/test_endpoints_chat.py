@@ -3,12 +3,12 @@ import pickle
 from types import MappingProxyType
 
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.records import Batch, Failure, HttpResponse, Outcome, Request, Task
+from tests.cases import cases
 
 BATCH = Batch((Request("r", messages=({"role": "user", "content": "Is it good?"},)),))
 CHAT = open_endpoint(EndpointSpec(Task.CHAT, "m", "openai", "http://127.0.0.1:1/v1/"))
@@ -80,8 +80,8 @@ def test_no_json_makes_parse_raise(status, answer):
     assert_sound(CHAT.parse(BATCH, HttpResponse(status, json.dumps(answer).encode())))
 
 
-@pytest.mark.parametrize("status", [200, 400, 429, 500])
-@pytest.mark.parametrize("opening", [b"[", b'{"error":', b'{"choices":[', b'{"message":"'])
+@cases("status", [200, 400, 429, 500])
+@cases("opening", [b"[", b'{"error":', b'{"choices":[', b'{"message":"'])
 def test_100_000_levels_are_a_failure(status, opening):
     result = CHAT.parse(BATCH, HttpResponse(status, opening * 100_000))
     assert isinstance(result, Failure)

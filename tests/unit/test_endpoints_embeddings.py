@@ -11,6 +11,7 @@ from pipeline.endpoints import EndpointSpec, open_endpoint
 from pipeline.errors import ErrorCode
 from pipeline.records import Batch, Failure, HttpResponse, Request, Task
 from pipeline.vectors import EmbeddingContract
+from tests.cases import cases
 
 
 def opened(contract=None):
@@ -104,7 +105,7 @@ def test_a_model_that_is_not_named_breaks_a_contract_on_the_model():
     assert outcome.response is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("contract", "embedding", "message"),
     [
         (EmbeddingContract(dimensions=3), [1.0], "1 dimensions, expected 3"),
@@ -119,7 +120,7 @@ def test_a_row_error_says_what_was_found(contract, embedding, message):
     assert outcome.error.message == message
 
 
-@pytest.mark.parametrize("numbers", [[3.0, 4.0], [3.0, 4.0, 12.0]], ids=["as many", "more"])
+@cases("numbers", [[3.0, 4.0], [3.0, 4.0, 12.0]], ids=["as many", "more"])
 def test_the_first_numbers_are_scaled_also_where_they_are_all(numbers):
     (outcome,) = opened(EmbeddingContract(truncate_to=2)).parse(batch_of(1), answered([{"embedding": numbers}]))
     np.testing.assert_allclose(outcome.response, [0.6, 0.8], rtol=1e-6)

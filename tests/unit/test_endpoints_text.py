@@ -1,10 +1,10 @@
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.endpoints.text import label, message_text, one_line, storable, without_surrogates
 from pipeline.records import Batch, Request
+from tests.cases import cases
 
 any_text = st.text(st.characters(exclude_categories=()))
 NOTHING = Batch((Request("r", text="x"),))
@@ -35,7 +35,7 @@ def test_a_long_message_shows_that_it_was_cut():
     assert message_text("word " * 200, NOTHING) == ("word " * 200)[:499] + "…"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "kept"),
     [
         ("Incorrect API key provided: sk-proj-Ab12***wxyz.", "Incorrect API key provided: ***"),
@@ -54,7 +54,7 @@ def test_what_looks_like_a_key_is_masked(text, kept):
     assert message_text(text, NOTHING) == kept
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     [
         "Exceeded workspace input tokens per minute rate limit for databricks-meta-llama-3-3-70b-instruct.",
@@ -69,7 +69,7 @@ def test_ordinary_words_are_not_masked(text):
     assert message_text(text, NOTHING) == text
 
 
-@pytest.mark.parametrize(
+@cases(
     "echo",
     [
         PROMPT,
@@ -80,7 +80,7 @@ def test_ordinary_words_are_not_masked(text):
     ],
     ids=["whole", "on one line", "as JSON", "cut short", "twice"],
 )
-@pytest.mark.parametrize(
+@cases(
     "batch",
     [
         Batch((Request("r", text=PROMPT),)),
@@ -112,7 +112,7 @@ def test_an_image_is_not_echoed():
     assert message_text(f"cannot load {url}", batch) == "cannot load <input>"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "expected"),
     [
         ("stop", "stop"),

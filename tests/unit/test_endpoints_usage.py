@@ -1,9 +1,9 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.endpoints.usage import distribute, read_usage
 from pipeline.records import NO_USAGE, Usage
+from tests.cases import cases
 
 counts = st.none() | st.integers(0, 2**53)
 
@@ -37,7 +37,7 @@ def test_no_usage_stays_no_usage():
     assert distribute(NO_USAGE, [1, 2]) == [NO_USAGE, NO_USAGE]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "expected"),
     [
         (0, 0),
@@ -54,14 +54,13 @@ def test_no_usage_stays_no_usage():
         (None, None),
         ([1], None),
     ],
-    ids=repr,
 )
 def test_a_count_is_a_credible_whole_number_or_absent(value, expected):
     usage = {"prompt_tokens": value, "completion_tokens": value, "total_tokens": value}
     assert read_usage({"usage": usage}) == Usage(expected, expected, expected)
 
 
-@pytest.mark.parametrize("answer", [None, [], "x", 1, {}, {"usage": None}, {"usage": [1]}, {"usage": "x"}], ids=repr)
+@cases("answer", [None, [], "x", 1, {}, {"usage": None}, {"usage": [1]}, {"usage": "x"}])
 def test_an_answer_without_usage_has_none(answer):
     assert read_usage(answer) is NO_USAGE
 

@@ -10,6 +10,7 @@ from pipeline.engine import Window, WindowSettings
 from pipeline.errors import ConnectFailed, ConnectionBroken, DeadlineExceeded, ErrorCode
 from pipeline.records import Exchange, HttpRequest, HttpResponse, Outcome, Usage
 from pipeline.retry import RetrySettings
+from tests.cases import cases
 from tests.unit.scripts import OK, Notes, PlainEndpoint, Script, play, requests
 from tests.virtual_time import run_virtual
 
@@ -94,7 +95,7 @@ def test_a_connection_lost_later_costs_rows_not_the_job() -> None:
     assert window.stopped is None
 
 
-@pytest.mark.parametrize("bad", range(16))
+@cases("bad", range(16))
 def test_one_bad_row_in_a_batch_costs_logarithmically_many_calls(bad: int) -> None:
     class Picky(Script):
         async def send(self, request: HttpRequest, auth_headers: object) -> HttpResponse:
@@ -174,7 +175,7 @@ def test_a_log_that_cannot_be_written_stops_sending() -> None:
     assert len(script.sent) == 2
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 128])
+@cases("count", [1, 2, 3, 7, 128])
 def test_split_usage_sums_to_the_whole(count: int) -> None:
     parts = Usage(1001, 5, None, 0, 17).split(count)
     assert sum(part.input_tokens or 0 for part in parts) == 1001

@@ -1,26 +1,25 @@
 import pickle
 
-import pytest
-
 from pipeline import errors
 from pipeline.errors import RETRYABLE_CODES, ErrorCode, PipelineError, Verdict, classify, is_listed
+from tests.cases import cases
 
 TREE = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, PipelineError)]
 
 
-@pytest.mark.parametrize("error", TREE, ids=lambda error: error.__name__)
+@cases("error", TREE)
 def test_the_tree_in_the_docstring_names_every_exception(error):
     assert f"── {error.__name__} " in errors.__doc__ or errors.__doc__.find(f"\n{error.__name__}\n") > 0
 
 
-@pytest.mark.parametrize("error", TREE, ids=lambda error: error.__name__)
+@cases("error", TREE)
 def test_exceptions_survive_pickling_with_their_message(error):
     copy = pickle.loads(pickle.dumps(error("conf/a.toml", "[sink] path")))
     assert type(copy) is error
     assert copy.args == ("conf/a.toml", "[sink] path")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("status", "expected"),
     [
         (200, ("retry", "invalid_response")),
@@ -50,7 +49,7 @@ def test_without_a_code_the_status_decides(status, expected):
     assert classify(status, "a_code_of_no_row") == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("status", "code", "expected"),
     [
         (429, "insufficient_quota", ("stop", "quota_exhausted")),

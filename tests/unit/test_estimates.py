@@ -18,6 +18,7 @@ from pipeline.estimates import (
 )
 from pipeline.limits import Limit
 from pipeline.prices import Price
+from tests.cases import cases
 
 PRICE = Price(2.0, 10.0, source="contract", date="2026-11-01")
 ALL = Sizes(rows=4, rendered=4, refused=1, input_tokens=(10, 20, 30))
@@ -59,7 +60,7 @@ def test_answers_bound_the_output_and_never_above_what_was_asked_for():
     assert estimate.output_tokens.high == 180
 
 
-@pytest.mark.parametrize("seed", range(30))
+@cases("seed", range(30))
 def test_the_range_of_a_sample_holds_the_truth_about_as_often_as_it_says(seed):
     chance = np.random.default_rng(seed)
     held = 0
@@ -78,7 +79,7 @@ def test_one_value_tells_little():
     assert spread([5.0], 10) == Range(0.0, 50.0, 100.0)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("limits", "seconds", "binds"),
     [
         ((Limit("requests_per_minute", "requests", 60, 60.0),), 100, "requests_per_minute"),
@@ -109,7 +110,7 @@ def test_a_fast_endpoint_leaves_the_cores_to_bind():
     assert "2 cores" in estimate.binds
 
 
-@pytest.mark.parametrize(
+@cases(
     ("texts_per_call", "seconds"),
     [
         pytest.param(128, 240_000 / (2 * ROWS_PER_CORE_S), id="rows bind where many share a call"),
@@ -123,7 +124,7 @@ def test_vectors_cost_cores_by_the_row(texts_per_call, seconds):
     assert (estimate.duration_s, estimate.binds) == (pytest.approx(seconds + LANDING_S), "2 cores of the workers")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("limits", "seconds", "binds"),
     [
         ((), 1_024, "32 calls at once to begin with; in_flight is not set, the run tries up to 1,024"),
@@ -152,6 +153,6 @@ def test_embeddings_share_calls():
     assert reckon(sizes, Answered(), None, FREE, PackLimits(128, max_tokens=100), 0).requests == 100
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3725, "1:02:05")])
+@cases(("seconds", "said"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3725, "1:02:05")])
 def test_times_read_as_clocks_do(seconds, said):
     assert clock(seconds) == said

@@ -22,6 +22,7 @@ from pipeline.journal.frames import (
 )
 from pipeline.journal.segments import read_segment, seed_of_segment
 from pipeline.records import Exchange, HttpResponse, Usage
+from tests.cases import cases
 from tests.unit.journals import exchange, request_id
 
 SEED = seed_of("000001-a1-000000.seg")
@@ -115,7 +116,7 @@ def test_lone_surrogates_in_texts_do_not_stop_the_journal():
     assert decode(found).message == "a?b"
 
 
-@pytest.mark.parametrize("bad", ["", "abc", "g" * 64, "ab " * 21 + "a", "a" * 62, "a" * 66])
+@cases("bad", ["", "abc", "g" * 64, "ab " * 21 + "a", "a" * 62, "a" * 66])
 def test_what_is_no_sha256_is_no_request_id(bad):
     with pytest.raises(ValueError):
         encode(Exchange((bad,), 1, 0.0, 0.0))
@@ -232,7 +233,7 @@ def test_a_frame_is_read_at_its_offset_once_all_of_it_is_there():
         frame_at(flipped(buffer, 8 * len(buffer) - 1), len(first), SEED)
 
 
-@pytest.mark.parametrize(
+@cases(
     "payload",
     [
         b"\x02",
@@ -250,7 +251,7 @@ def segment_of(opening: dict[str, object], *frames: bytes) -> bytes:
     return frame(pack(Kind.OPENING, opening), seed_of_segment(NAME)) + b"".join(frames)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("opening", "message"),
     [
         ({"version": 2, "fingerprint": "ffff", "bucket": 7}, "another version"),

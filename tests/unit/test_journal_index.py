@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.journal.index import MAX_OFFSET, MAX_SEGMENTS, MAX_UNKNOWN, Entry, RequestIndex, pack_value, unpack_value
+from tests.cases import cases
 from tests.unit.journals import request_id
 
 
@@ -35,13 +36,13 @@ def test_an_entry_fits_64_bits(entry):
     assert unpack_value(packed) == entry
 
 
-@pytest.mark.parametrize(("segment", "offset"), [(MAX_SEGMENTS, 0), (0, MAX_OFFSET + 1)])
+@cases(("segment", "offset"), [(MAX_SEGMENTS, 0), (0, MAX_OFFSET + 1)])
 def test_what_does_not_fit_is_refused(segment, offset):
     with pytest.raises(ValueError, match="1,048,576 segments"):
         value(segment, offset)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("states", "winner"),
     [
         (["open", "open"], 1),
@@ -54,9 +55,8 @@ def test_what_does_not_fit_is_refused(segment, offset):
         (["answered", "answered"], 1),
         (["answered", "open", "answered"], 2),
     ],
-    ids=lambda v: "-".join(v) if isinstance(v, list) else str(v),
 )
-@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+@cases("merges", [False, True], ids=["recent", "merged"])
 def test_the_latest_of_the_most_final_exchanges_counts(states, winner, merges):
     index = RequestIndex()
     for i, state in enumerate(states):
@@ -69,7 +69,7 @@ def test_the_latest_of_the_most_final_exchanges_counts(states, winner, merges):
     assert entry.is_failed == (states[winner] != "answered")
 
 
-@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+@cases("merges", [False, True], ids=["recent", "merged"])
 def test_unknown_outcomes_add_up_whatever_counts(merges):
     index = RequestIndex()
     for unknown, state in [(1, "open"), (1, "open"), (0, "answered"), (1, "open")]:
@@ -88,7 +88,7 @@ def test_unknown_outcomes_add_up_whatever_counts(merges):
     assert entry.unknown_outcomes == MAX_UNKNOWN
 
 
-@pytest.mark.parametrize("merges", [False, True], ids=["recent", "merged"])
+@cases("merges", [False, True], ids=["recent", "merged"])
 def test_a_claim_stays_with_its_request(merges):
     index = RequestIndex()
     for number in (1, 2):
@@ -155,7 +155,7 @@ def test_nothing_is_found_in_an_empty_index():
         index.lookup(["ab"])
 
 
-@pytest.mark.parametrize("count", [30_000, pytest.param(200_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [15_000, pytest.param(200_000, marks=pytest.mark.long)])
 def test_a_request_takes_at_most_120_bytes_also_while_merging(count):
     batches = [b"".join(map(key, range(start, start + 1000))) for start in range(0, count, 1000)]
     tracemalloc.start()

@@ -13,6 +13,7 @@ from pipeline.conditions import AiFunctionError
 from pipeline.json_functions import plan_classify, plan_extract
 from pipeline.loop import LoopThread
 from pipeline.records import HttpResponse
+from tests.cases import cases
 from tests.unit.test_worker import Fake, refused
 
 PLACE = Place(
@@ -76,7 +77,7 @@ def test_labels_come_back_as_they_were_given(loop):
     assert schema["properties"]["labels"]["items"]["enum"] == ["city", "land", "sea"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("answer", "message"),
     [
         ('{"labels": ["moon"]}', "names a label that is none of the given ones"),
@@ -140,7 +141,7 @@ for _ in range(13):
 LONG = "x" * 151
 
 
-@pytest.mark.parametrize(
+@cases(
     ("plan", "values", "message"),
     [
         (plan_classify, {"labels": "one"}, "an ARRAY<STRING>, or JSON in a STRING"),

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from pipeline.json_schemas import check_schema, mistake
+from tests.cases import cases
 
 CITY = {
     "type": "object",
@@ -17,7 +18,7 @@ CITY = {
 }
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "rule"),
     [
         ({"city": "Rome", "n": 1, "next": {"city": "Oslo"}}, None),
@@ -37,7 +38,7 @@ def test_the_rule_that_an_answer_breaks_is_told_and_nothing_of_the_answer(value,
     assert told == (rule and f"the answer breaks the schema's {rule}")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("schema", "why"),
     [
         (CITY, None),

@@ -19,11 +19,12 @@ from pipeline.limits import (
 from pipeline.prices import Price
 from pipeline.records import NO_USAGE, Batch, Request, Task, Usage
 from pipeline.settings import longest_output, rate_limits, reserve_output
+from tests.cases import cases
 
 CALL = Batch((Request("a", text="x", input_tokens=100),))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("costing", "expected"),
     [
         pytest.param(Costing("max_tokens", 50), Cost(1, 100, 50), id="reserved"),
@@ -49,7 +50,7 @@ def test_answers_teach_how_long_they_are() -> None:
     assert costs.of(CALL) == Cost(1, 100, 40)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("usage", "error", "expected"),
     [
         pytest.param(Usage(90, 10), None, Cost(1, 90, 10, 280), id="as reported"),
@@ -65,7 +66,7 @@ def test_what_a_call_has_cost(usage: Usage, error: ErrorCode | None, expected: C
     assert costs.used(costs.of(CALL), CALL, usage, error) == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("most", "usage", "error", "expected"),
     [
         pytest.param(400, Usage(90, 10), None, Cost(1, 90, 10, 0, 400), id="nothing comes back"),
@@ -105,7 +106,7 @@ def test_rates_given_go_over_those_of_the_preset() -> None:
     assert rate_limits(LimitsSection()) == ()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("section", "meter"),
     [
         (LimitsSection(preset="openai", tokens_per_minute=9), "larger_tokens"),
@@ -118,14 +119,14 @@ def test_the_rule_says_what_counts_as_tokens(section: LimitsSection, meter: str)
     assert [limit.meter for limit in rate_limits(section)] == [meter]
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@cases("preset", PRESETS.values(), ids=PRESETS)
 def test_a_preset_says_where_it_is_from_and_names_limits_that_exist(preset: object) -> None:
     amounts, source = preset.amounts, preset.source  # type: ignore[attr-defined]
     assert len(source) > 20
     assert set(amounts) <= set(LimitsSection.model_fields)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("task", "parameters", "expected"),
     [
         (Task.CHAT, {"max_tokens": 7}, 7),

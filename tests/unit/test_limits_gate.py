@@ -11,6 +11,7 @@ from pipeline.limits.breaker import MOST_FAILURES, Breaker
 from pipeline.limits.gate import LONGEST_HOLD_S, REFUSED_IN_A_ROW
 from pipeline.limits.headers import LONGEST_PAUSE_S, duration_s, pause_s
 from pipeline.limits.retry_budget import RetryBudget
+from tests.cases import cases
 
 CALL = Cost(1, 100, 50)
 
@@ -62,7 +63,7 @@ def test_an_outage_without_end_stops_the_job_and_says_why() -> None:
     assert "outage_limit_s" in (gate.stop_reason(161.0) or "")
 
 
-@pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.BAD_REQUEST, None])
+@cases("code", [ErrorCode.RATE_LIMITED, ErrorCode.BAD_REQUEST, None])
 def test_an_endpoint_that_answers_is_not_down(code: ErrorCode | None) -> None:
     gate = Gate(GateSettings(in_flight=64, outage_limit_s=900.0))
     for now_s in range(100):
@@ -152,7 +153,7 @@ def test_the_retry_budget_is_a_tenth_of_first_attempts_and_probes() -> None:
     assert budget.take(5.1) == 0.0
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "seconds"),
     [("6m0s", 360.0), ("12ms", 0.012), ("1s", 1.0), ("1h2m3.5s", 3723.5), ("20", 20.0), ("", None), ("soon", None)],
 )
@@ -174,7 +175,7 @@ NOW_S = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC).timestamp()
 IN_A_MINUTE = "2026-11-21T12:01:00Z"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("headers", "sharers", "expected"),
     [
         pytest.param({}, 1, 0.0, id="silent"),
@@ -238,7 +239,7 @@ def test_a_quota_that_is_used_up_holds_every_call_back() -> None:
     assert gate.admit(CALL, 0, 8.0) == LONGEST_HOLD_S
 
 
-@pytest.mark.parametrize("retry_after_s", [None, 0.0])
+@cases("retry_after_s", [None, 0.0])
 def test_rate_limits_that_name_no_wait_hold_nothing_back(retry_after_s: float | None) -> None:
     gate = Gate(GateSettings(in_flight=64))
     refuse(gate, 1.0, 3 * REFUSED_IN_A_ROW, retry_after_s)

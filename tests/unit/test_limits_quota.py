@@ -5,6 +5,7 @@ import pytest
 from pipeline.limits import REFRESH_S, Ask, Budget, Cost, Credit, Grant, LeaseHolder, Limit, QuotaBook, QuotaSpec
 from pipeline.limits.book import level
 from pipeline.limits.holder import GROWS_AFTER_S
+from tests.cases import cases
 
 
 def test_slots_go_to_whoever_wants_them_and_are_never_given_twice() -> None:
@@ -22,7 +23,7 @@ def test_slots_go_to_whoever_wants_them_and_are_never_given_twice() -> None:
     assert book.ask(2, Ask(in_flight=50, wants_in_flight=100), 10.1).in_flight == 100
 
 
-@pytest.mark.parametrize(
+@cases(
     ("wants", "whole", "expected"),
     [([10], 5, 5), ([10, 10], 10, 5), ([1, 100], 10, 9), ([1, 2, 100, 100], 23, 10), ([1, 1], 10, 10), ([], 7, 7)],
 )
@@ -58,7 +59,7 @@ def test_a_call_above_the_whole_limit_starts_when_nothing_else_runs() -> None:
     assert 0 < late.wait_s < 400
 
 
-@pytest.mark.parametrize(("call_s", "most_s"), [(0.02, 0.3), (1.0, 2.6)])
+@cases(("call_s", "most_s"), [(0.02, 0.3), (1.0, 2.6)])
 def test_a_worker_that_comes_has_its_slots_soon_after_calls_of_others_have_ended(call_s: float, most_s: float) -> None:
     spec = QuotaSpec(in_flight=8, workers=2)
     book, holders = QuotaBook(spec, 0.0), [LeaseHolder(spec), LeaseHolder(spec)]

@@ -8,6 +8,7 @@ from pipeline.long_texts import Gathering, LongTexts, chunks, cut
 from pipeline.records import Outcome, Request, RowError, Usage
 from pipeline.tokens import estimate_tokens
 from pipeline.vectors import EmbeddingContract
+from tests.cases import cases
 
 texts = st.text(st.sampled_from("abc .!?\n。é🜚"), max_size=120)
 
@@ -37,7 +38,7 @@ def test_chunks_end_with_sentences_and_repeat_the_last_ones():
     ]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "most", "expected"),
     [
         ("", 5, []),

@@ -4,11 +4,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipeline.moments import read_date, read_local, read_timestamp, zone_of
+from tests.cases import cases
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "moment"),
     [
         ("2024-05-01 12:00:00", datetime(2024, 5, 1, 10)),
@@ -27,7 +28,7 @@ def test_a_time_without_a_zone_is_of_the_given_one(text: str, moment: datetime) 
     assert read_timestamp(text, BERLIN) == moment.replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     [
         "",
@@ -62,12 +63,12 @@ def test_a_local_time_names_no_zone() -> None:
         read_local("2024-05-01 12:00:00Z")
 
 
-@pytest.mark.parametrize("text", ["2024-05-01", "2024-5-1", "2024-05-01T23:59:00Z", "2024-05-01 or so"])
+@cases("text", ["2024-05-01", "2024-5-1", "2024-05-01T23:59:00Z", "2024-05-01 or so"])
 def test_a_date_is_read_from_the_front(text: str) -> None:
     assert read_date(text) == date(2024, 5, 1)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "zone"),
     [
         ("Z", UTC),

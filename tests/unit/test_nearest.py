@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.nearest import SCORE, Nearest, rank_biased_overlap
 from pipeline.vector_types import ARROW_TYPES, to_column
+from tests.cases import cases
 
 MATRIX = np.random.default_rng(3).standard_normal((50, 8)).astype(np.float32)
 
@@ -46,7 +47,7 @@ def test_every_type_of_the_tables_can_be_searched():
     assert set(ARROW_TYPES) == {"float", "double", "float16", "int8", "bits"}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("ours", "theirs", "expected"),
     [
         ("abcd", "abcd", 1.0),

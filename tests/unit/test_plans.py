@@ -7,6 +7,7 @@ import pytest
 from pipeline import plans
 from pipeline.config import JobFile, job_from_mapping
 from pipeline.estimates import Speed
+from tests.cases import cases
 
 REQUESTS = {
     "chat": {"task": "chat", "prompt": "{{ doc }}"},
@@ -27,7 +28,7 @@ def job(task: str, **limits: Any) -> JobFile:
     return job_from_mapping(document, "job.toml")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("task", "limits", "first", "most"),
     [
         pytest.param("chat", {}, 32, 1_024, id="chat looks far"),
@@ -44,7 +45,7 @@ def test_how_many_calls_at_once_a_job_begins_with_and_tries(
     assert plans.most_in_flight(job(task, **limits)) == most
 
 
-@pytest.mark.parametrize(
+@cases(
     ("task", "limits", "expected"),
     [
         ("chat", {}, Speed((), 32, 2, 1_024)),
@@ -56,7 +57,7 @@ def test_a_preview_reckons_with_what_the_run_begins_with(task: str, limits: dict
     assert plans.speed(job(task, **limits), 2) == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("task", "limits", "workers", "first"),
     [
         pytest.param("embedding", {}, 1, 16, id="one worker"),

@@ -11,11 +11,12 @@ from pipeline.errors import ConfigError
 from pipeline.journal import JournalTotals
 from pipeline.prices import Expense, Price, PriceEntry, money, price_of
 from pipeline.records import NO_USAGE, Usage
+from tests.cases import cases
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("usage", "cost"),
     [
         (NO_USAGE, None),
@@ -44,7 +45,7 @@ def test_the_first_table_that_names_the_model_counts():
     assert price_of("c", entries) is None
 
 
-@pytest.mark.parametrize(
+@cases(
     ("model", "input_price"),
     [
         ("gpt-5-mini", 0.25),
@@ -85,7 +86,7 @@ def test_a_file_of_ones_own_comes_first(tmp_path):
 SOUND = {"models": ["m"], "input": 1.0, "source": "s", "date": datetime.date(2026, 1, 1)}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("change", "part"),
     [
         ({"input": -1.0}, "number 1 input: "),
@@ -114,7 +115,7 @@ def test_what_is_missing_or_no_table_of_prices_is_refused():
         load_prices("nowhere.toml")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("amount", "said"),
     [
         (0, "0.00 USD"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError, ErrorCode
 from pipeline.prompts import PromptSpec, Renderer, fingerprint, prompt_columns
 from pipeline.records import Request, RowError, Task
+from tests.cases import cases
 
 CHAT = PromptSpec(Task.CHAT, template="Sum up: {{ text }}")
 EMBEDDING = PromptSpec(Task.EMBEDDING, template="{{ text }}")
@@ -54,7 +55,7 @@ def test_a_message_column_is_taken_as_it_is_behind_the_system_message():
     assert first == {"role": "system", "content": "Be brief."}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("chat", "expected"),
     [
         (None, ErrorCode.EMPTY_INPUT),
@@ -73,7 +74,7 @@ def test_a_message_column_that_is_none_is_told(chat, expected):
     assert code(render(MESSAGES, chat=chat)) is expected
 
 
-@pytest.mark.parametrize("row", [{"a": None, "b": None}, {"a": "", "b": " \n\t"}, {"a": None, "b": "\u2003"}])
+@cases("row", [{"a": None, "b": None}, {"a": "", "b": " \n\t"}, {"a": None, "b": "\u2003"}])
 def test_a_row_whose_prompt_columns_are_all_blank_asks_nothing(row):
     error = render(PromptSpec(Task.CHAT, template="Sum up: {{ a }} {{ b }}"), **row)
     assert error == RowError(ErrorCode.EMPTY_INPUT, "null or blank: a, b")
@@ -89,7 +90,7 @@ def test_a_prompt_that_comes_out_blank_asks_nothing():
         assert code(render(PromptSpec(task, template="{% if n > 3 %}{{ n }}{% endif %}"), n=1)) is ErrorCode.EMPTY_INPUT
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "expected"),
     [
         (1.5, "1.5"),
@@ -105,7 +106,7 @@ def test_values_print_as_python_does_and_are_never_templates_themselves(value, e
     assert render(EMBEDDING, text=value).text == expected
 
 
-@pytest.mark.parametrize(
+@cases(
     ("template", "value"),
     [
         ("{{ x.missing }}", "a"),
@@ -137,7 +138,7 @@ def test_a_request_is_measured_in_bytes():
 # --- columns
 
 
-@pytest.mark.parametrize(
+@cases(
     ("template", "expected"),
     [
         ("no column", ()),
@@ -157,7 +158,7 @@ def test_the_system_prompt_and_the_message_column_count():
     assert prompt_columns(MESSAGES) == ("chat",)
 
 
-@pytest.mark.parametrize("part", ["template", "system"])
+@cases("part", ["template", "system"])
 def test_a_template_that_cannot_be_compiled_is_told_with_its_line(part):
     name = {"template": "prompt", "system": "system"}[part]
     with pytest.raises(ConfigError, match=rf"\[request\] {name}: line 2 of the template"):
@@ -175,7 +176,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("other", OTHERS)
+@cases("other", OTHERS)
 def test_whatever_changes_the_answer_changes_id_and_fingerprint(other):
     assert render(CHAT, text="x").request_id != render(other, text="x").request_id
     assert fingerprint(CHAT) != fingerprint(other)

@@ -186,13 +186,15 @@ def test_the_first_failure_is_what_all_tasks_tell(folder):
 
 
 def test_a_failure_elsewhere_ends_what_is_in_flight(loop, folder):
-    fake = Fake(latency_s=lambda text: 5.0)
-    timer = threading.Timer(0.1, remember_failure, (folder, FAILURE))
-    timer.start()
+    def fails_elsewhere_once_both_are_in_flight(text):
+        if fake.in_flight == 2:
+            remember_failure(folder, FAILURE)
+        return 5.0
+
+    fake = Fake(latency_s=fails_elsewhere_once_both_are_in_flight)
     started = time.monotonic()
     with pytest.raises(AiFunctionError, match="bad_request, HTTP 400"):
         list(run_columns([pa.array(["a", "b"])], chat(), folder=folder, loop=loop, transport=fake))
-    timer.join()
     assert time.monotonic() - started < 2
     assert fake.in_flight == 0
     assert fake.cancelled == 2

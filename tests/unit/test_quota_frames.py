@@ -11,6 +11,7 @@ from pipeline.limits import Ask, Cost, Credit, Grant, to_ask, to_grant
 from pipeline.limits.leases import MOST_CALLS, MOST_CREDITS
 from pipeline.quota import BadFrame, Channel
 from pipeline.quota.frames import FRAME_BYTES, KEY_BYTES, NONCE_BYTES, read_frame, with_length
+from tests.cases import cases
 
 KEY = bytes(range(KEY_BYTES))
 NONCES = bytes(2 * NONCE_BYTES)
@@ -62,7 +63,7 @@ def test_a_value_that_does_not_fit_is_not_sent() -> None:
         worker.seal(["x" * FRAME_BYTES])
 
 
-@pytest.mark.parametrize("size", [0, FRAME_BYTES + 1, 2**32 - 1])
+@cases("size", [0, FRAME_BYTES + 1, 2**32 - 1])
 def test_a_length_is_judged_before_anything_is_read(size: int) -> None:
     async def main() -> None:
         reader = asyncio.StreamReader()

@@ -5,11 +5,12 @@ import pytest
 from pipeline.conditions import AiFunctionError
 from pipeline.readings import Cell, ResultSpec, to_array, value_of
 from pipeline.records import Outcome, Usage
+from tests.cases import cases
 
 LABELS = ("positive", "Not good")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "label"),
     [
         ("positive", "positive"),
@@ -28,7 +29,7 @@ def test_a_label_is_read_bare_or_from_an_object(text, label):
     assert value_of(text, ResultSpec(pa.string(), "label", LABELS)) == label
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ('{"answer": false}', False), ("perhaps", None)])
+@cases(("text", "value"), [("true", True), ('{"answer": false}', False), ("perhaps", None)])
 def test_a_value_or_null(text, value):
     assert value_of(text, ResultSpec(pa.bool_(), "typed_or_null")) is value
 

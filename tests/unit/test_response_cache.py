@@ -63,7 +63,7 @@ def test_failed_rows_are_asked_again_and_the_good_ones_are_not(loop, plan, reade
 
 
 def test_two_partitions_at_once_do_not_hinder_each_other(loop, plan):
-    fake = Fake(latency_s=lambda text: 0.05)
+    fake = Fake(latency_s=lambda text: 0.01)
     one = run_columns([pa.array(["a", "b"])], plan, loop=loop, transport=fake)
     other = run_columns([pa.array(["c", "d"])], plan, loop=loop, transport=fake)
     arrays = [next(one), next(other), *one, *other]

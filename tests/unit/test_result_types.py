@@ -6,12 +6,13 @@ import pyarrow as pa
 import pytest
 
 from pipeline.result_types import NotOfType, has_map, json_text, parse, to_json_schema, unfenced
+from tests.cases import cases
 
 ROW = pa.struct([("a", pa.int32()), ("b", pa.list_(pa.string()))])
 MOMENT = pa.timestamp("us", tz="UTC")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "wanted", "value"),
     [
         ("any text", pa.string(), "any text"),
@@ -47,7 +48,7 @@ def test_answers_are_read_as_from_json_would(text, wanted, value):
     assert pa.array([parse(text, wanted)], type=wanted).to_pylist() == [value]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "wanted", "message", "is_columns"),
     [
         ("seven", pa.int32(), "the answer is a string, not INT32", False),

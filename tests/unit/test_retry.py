@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ErrorCode, Verdict
 from pipeline.records import Failure
 from pipeline.retry import RETRY_AFTER_JITTER, Attempts, RetryPolicy, RetrySettings
+from tests.cases import cases
 
 SETTINGS = RetrySettings(max_attempts=5, base_s=0.5, max_wait_s=60.0, deadline_s=900.0)
 NOW = 1_000.0
@@ -54,7 +55,7 @@ def test_the_first_attempt_sets_the_time_that_the_deadline_counts_from():
     assert Attempts().after(ErrorCode.SERVER_ERROR, 5.0).after(ErrorCode.SERVER_ERROR, 9.0).first_at_s == 5.0
 
 
-@pytest.mark.parametrize(("failures", "ceiling_s"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0)])
+@cases(("failures", "ceiling_s"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0)])
 def test_the_wait_is_anything_up_to_a_ceiling_that_doubles(failures, ceiling_s):
     attempts = after(*[ErrorCode.SERVER_ERROR] * failures)
     assert wait_s(attempts, failure()) == ceiling_s
@@ -66,7 +67,7 @@ def test_the_ceiling_ends_at_the_longest_wait():
     assert wait_s(after(*[ErrorCode.SERVER_ERROR] * 40), failure(), settings=settings) == 60.0
 
 
-@pytest.mark.parametrize("most", [1, 2, 5])
+@cases("most", [1, 2, 5])
 def test_attempts_end_at_the_most_allowed(most):
     settings = replace(SETTINGS, max_attempts=most)
     given_up = [
@@ -82,14 +83,14 @@ def test_rate_limits_use_up_no_attempt():
     assert wait_s(attempts.after(ErrorCode.SERVER_ERROR, NOW), failure()) == 0.5
 
 
-@pytest.mark.parametrize(
+@cases(
     ("codes", "setting"),
     [
         ((ErrorCode.UNKNOWN_OUTCOME, ErrorCode.DEADLINE_EXCEEDED), "max_unknown_resends"),
         ((ErrorCode.INVALID_RESPONSE, ErrorCode.WRONG_COUNT), "max_invalid_resends"),
     ],
 )
-@pytest.mark.parametrize("most", [0, 1, 2])
+@cases("most", [0, 1, 2])
 def test_what_may_be_bought_twice_is_resent_less_often(codes, setting, most):
     settings = replace(SETTINGS, max_attempts=9, **{setting: most})
     for count in range(1, 5):
@@ -102,7 +103,7 @@ def test_unknown_outcomes_of_earlier_runs_count():
     assert wait_s(attempts, failure(ErrorCode.UNKNOWN_OUTCOME)) is None
 
 
-@pytest.mark.parametrize("asked_s", [0.5, 1.0, 20.0, 600.0])
+@cases("asked_s", [0.5, 1.0, 20.0, 600.0])
 def test_what_the_endpoint_asks_for_is_kept_within_a_tenth(asked_s):
     attempts = after(ErrorCode.RATE_LIMITED)
     limited = failure(ErrorCode.RATE_LIMITED, asked_s)

@@ -15,6 +15,7 @@ from pipeline.simulator.outage import span
 from pipeline.simulator.quotas import Quotas
 from pipeline.simulator.rate_replies import go_duration, rate_headers, refused
 from pipeline.simulator.windows import Bucket, Charge, Window
+from tests.cases import cases
 
 arrivals = st.lists(st.tuples(st.floats(0, 20), st.integers(1, 12)), max_size=60)
 # in 1/1024 s: sums and differences are exact, so that test and window agree on what is ten seconds ago
@@ -132,7 +133,7 @@ def test_a_call_is_charged_to_all_limits_or_to_none():
     assert admission.use()["input_tokens_per_minute"].refused == 1
 
 
-@pytest.mark.parametrize(("refused_count", "admitted"), [(False, True), (True, False)])
+@cases(("refused_count", "admitted"), [(False, True), (True, False)])
 def test_refused_calls_count_where_the_provider_counts_them(refused_count, admitted):
     admission = Admission(Quotas(requests_per_minute=3, input_tokens_per_minute=10, refused_count=refused_count), 0.0)
     assert admits(admission, 9, 0)
@@ -141,7 +142,7 @@ def test_refused_calls_count_where_the_provider_counts_them(refused_count, admit
     assert admits(admission, 1, 0) is admitted
 
 
-@pytest.mark.parametrize(
+@cases(
     ("quotas", "at_once"),
     [
         (Quotas(requests_per_minute=60), 60),
@@ -158,7 +159,7 @@ def test_how_many_calls_come_in_at_once(quotas, at_once):
     assert sum(admits(admission, 1, 0) for _ in range(100)) == at_once
 
 
-@pytest.mark.parametrize("enforce", ["window", "bucket", "both"])
+@cases("enforce", ["window", "bucket", "both"])
 def test_a_patient_client_uses_all_of_the_quota(enforce):
     # one call every 0.1 s is the quota itself
     admission = Admission(Quotas(requests_per_minute=600, enforce=enforce, burst_s=2), 0.0)
@@ -223,7 +224,7 @@ def test_a_request_that_no_wait_helps_says_so_and_promises_nothing():
     assert "Retry-After" not in dict(reply.headers)
 
 
-@pytest.mark.parametrize("body", ["documented", "seen"])
+@cases("body", ["documented", "seen"])
 def test_databricks_has_two_bodies(body):
     quotas = Quotas(input_tokens_per_minute=10, databricks_body=body, headers="none")
     admission, refusal = refusal_of(quotas)
@@ -271,14 +272,12 @@ def test_the_tightest_limit_of_a_kind_is_shown():
     assert dict(rate_headers(quotas, admission.limits, 0.0))["x-ratelimit-limit-requests"] == "2"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0ms"), (0.012, "12ms"), (1, "1s"), (1.5, "1.5s"), (360, "6m0s"), (61.25, "1m1.25s")]
-)
+@cases(("seconds", "said"), [(0, "0ms"), (0.012, "12ms"), (1, "1s"), (1.5, "1.5s"), (360, "6m0s"), (61.25, "1m1.25s")])
 def test_durations_read_as_go_prints_them(seconds, said):
     assert go_duration(seconds) == said
 
 
-@pytest.mark.parametrize(
+@cases(
     ("changes", "part"),
     [
         ({"requests_per_minute": 0}, "requests_per_minute must be positive"),

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import StateError
 from pipeline.storage import AppendFile, FileOps, LocalStore, RemoteStore, Store, open_store
+from tests.cases import cases
 from tests.unit.journals import FaultyOps, local_store
 
 
@@ -71,7 +72,7 @@ def test_what_is_missing_is_named(store):
             ask("no/such")
 
 
-@pytest.mark.parametrize(
+@cases(
     "name", ["../x", "a/../b", "/etc/passwd", "a//b", "a/", ".", "a b", "a\nb", "é", "a\0", "x.tmp-1", "a;b", "a\\b"]
 )
 def test_a_name_cannot_leave_the_root(store, name):

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from pipeline.calibrations import add_calibration, load_calibration
 from pipeline.storage import open_store
 from pipeline.tokens import MOST_ANSWERS, NO_CALIBRATION, Estimator, estimate_tokens, merged, script_of
+from tests.cases import cases
 
 any_text = st.text(st.characters(exclude_categories=()))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "expected"),
     [("", 1), ("a", 1), ("abcd", 1), ("a" * 400, 100), ("ü" * 400, 200), ("日" * 400, 300), ("\ud800" * 4, 3)],
-    ids=ascii,
 )
 def test_four_bytes_are_a_token(text, expected):
     assert estimate_tokens(text) == expected
@@ -31,7 +31,7 @@ def test_more_text_is_never_fewer_tokens(text, more):
     assert 1 <= estimate_tokens(text) <= estimate_tokens(text + more)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "script"),
     [
         ("plain", "latin"),
@@ -91,8 +91,8 @@ def corpus(chance: random.Random, script: str, count: int) -> list[tuple[str, in
     ]
 
 
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("script", PER_CHARACTER)
+@cases("seed", range(20))
+@cases("script", PER_CHARACTER)
 def test_within_ten_percent_after_200_answers(script, seed):
     chance = random.Random(seed)
     estimator = Estimator()
@@ -144,7 +144,7 @@ def test_texts_of_one_size_are_no_line_and_are_met_all_the_same():
     assert estimator.estimate("a" * 400) == pytest.approx(150, rel=0.03)
 
 
-@pytest.mark.parametrize("reported", [0, -5, 2**53, 100_000])
+@cases("reported", [0, -5, 2**53, 100_000])
 def test_a_report_that_counts_something_else_teaches_nothing(reported):
     estimator = Estimator()
     estimator.learn("a" * 400, reported)

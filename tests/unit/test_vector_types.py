@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
 from pipeline.vector_types import ARROW_TYPES, SCALED, from_column, to_column
+from tests.cases import cases
 
 matrices = np_st.arrays(
     np.float32,
@@ -46,7 +47,7 @@ def test_bits_keep_the_signs_and_the_mean_magnitude(matrix):
     np.testing.assert_allclose(found, np.where(matrix > 0, mean, -mean), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ARROW_TYPES)
+@cases("kind", ARROW_TYPES)
 def test_rows_without_a_vector_are_null_and_the_others_keep_their_place(kind):
     vectors = [None, np.array([1, -2], np.float32), None, np.array([3, 4], np.float32)]
     column, scales = to_column(vectors, kind)
@@ -57,7 +58,7 @@ def test_rows_without_a_vector_are_null_and_the_others_keep_their_place(kind):
     column.validate(full=True)
 
 
-@pytest.mark.parametrize("kind", ARROW_TYPES)
+@cases("kind", ARROW_TYPES)
 def test_vectors_of_several_lengths_make_one_column_and_are_refused_on_the_way_back(kind):
     column, scales = to_column([np.ones(8, np.float32), np.ones(24, np.float32)], kind)
     assert len(column) == 2
@@ -65,7 +66,7 @@ def test_vectors_of_several_lengths_make_one_column_and_are_refused_on_the_way_b
         from_column(column, kind, scales)
 
 
-@pytest.mark.parametrize("kind", ARROW_TYPES)
+@cases("kind", ARROW_TYPES)
 def test_no_rows_and_only_nulls_are_columns_too(kind):
     for vectors in ([], [None, None]):
         column, scales = to_column(vectors, kind)

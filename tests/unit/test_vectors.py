@@ -15,6 +15,7 @@ from pipeline.vectors import (
     normalize,
     norms,
 )
+from tests.cases import cases
 
 matrices = np_st.arrays(
     np.float32,
@@ -34,7 +35,7 @@ def test_a_signalling_nan_raises_no_warning():
     assert check(matrix, EmbeddingContract()) == [ErrorCode.NOT_FINITE]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("norm", "expected"),
     [
         (1.0, True),
@@ -67,7 +68,7 @@ def test_normalising_leaves_what_is_not_finite():
 ROWS = np.array([[0.6, 0.8], [3.0, 4.0], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]], np.float32)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("contract", "expected"),
     [
         (EmbeddingContract(), [None, None, "zero_vector", "not_finite", "not_finite"]),
@@ -82,7 +83,6 @@ ROWS = np.array([[0.6, 0.8], [3.0, 4.0], [0.0, 0.0], [math.nan, 1.0], [math.inf,
         (EmbeddingContract(dimensions=2), [None, None, "zero_vector", "not_finite", "not_finite"]),
         (EmbeddingContract(dimensions=3), ["wrong_dimensions"] * 5),
     ],
-    ids=repr,
 )
 def test_the_contract_names_each_rows_fault(contract, expected):
     assert check(ROWS, contract) == expected
@@ -91,7 +91,7 @@ def test_the_contract_names_each_rows_fault(contract, expected):
 LARGE = np.full((3, 2), 3e38, np.float32)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("matrices", "total", "count"),
     [
         ([[[1, 2], [3, 4]], [[5, 6]]], [9, 12], 3),

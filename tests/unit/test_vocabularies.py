@@ -12,6 +12,7 @@ from pipeline import vocabularies
 from pipeline.limits import Budget, Limit, QuotaSpec
 from pipeline.tokens import COUNTED, ENOUGH_ANSWERS, Estimator
 from pipeline.vocabularies import FILES, MOST_CHARACTERS, vocabulary_of
+from tests.cases import cases
 
 VOCABULARY = b"a vocabulary"
 
@@ -130,7 +131,7 @@ def test_answers_outrank_counts() -> None:
     assert counter.asked == asked, "an earlier run has learnt enough"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("quota", "expected"),
     [
         (QuotaSpec(), False),

@@ -1,14 +1,13 @@
 """What the progress line says, from numbers alone."""
 
-import pytest
-
 from pipeline.engine import Tally
 from pipeline.limits import LimitUse, QuotaView
 from pipeline.progress import Progress
 from pipeline.watch import limit_words, pace_words, spend_words, spent
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
+@cases(
     ("total", "rows", "said"),
     [
         (Progress(rows_done=50, cost=2.0, currency="USD"), 200, "2.00 USD of about 8.00 USD"),

@@ -27,6 +27,7 @@ from pipeline.records import HttpRequest, HttpResponse, Task
 from pipeline.retry import RetrySettings
 from pipeline.worker import run_partition
 from pipeline.worker_plan import Plan
+from tests.cases import cases
 from tests.unit.journals import local_store, open_bucket
 
 QUICK = RetrySettings(max_attempts=3, base_s=0.0005, max_wait_s=0.001, deadline_s=5.0)
@@ -236,7 +237,7 @@ def test_rows_without_a_question_are_errors_and_cost_nothing(loop):
     assert fake.asked == ["x"]
 
 
-@pytest.mark.parametrize("text", ["a\0b", "\ufffe", "🜚" * 50, "\u202eabc", "{{ text }}", '"}]}'], ids=ascii)
+@cases("text", ["a\0b", "\ufffe", "🜚" * 50, "\u202eabc", "{{ text }}", '"}]}'])
 def test_strange_texts_reach_the_endpoint_unchanged(loop, text):
     fake = Fake()
     (row,) = answers([batch(text)], plan(), loop, transport=fake)

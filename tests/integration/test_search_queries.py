@@ -1,4 +1,4 @@
-"""What a search sends, and what it reads of the job that made the table."""
+"""What a search sends to a server, and what it reads of the job that made the table; without Spark."""
 
 from pathlib import Path
 
