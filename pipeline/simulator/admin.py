@@ -6,7 +6,7 @@ from typing import Any, get_args
 import orjson
 
 from pipeline.simulator.admission import Admission
-from pipeline.simulator.app import App, now_s
+from pipeline.simulator.app import App
 from pipeline.simulator.capacity import Capacity
 from pipeline.simulator.connection import Exchange
 from pipeline.simulator.faults import FaultPicker, check_shares
@@ -82,7 +82,7 @@ def _set_latency(app: App, document: Document) -> None:
 def _set_quotas(app: App, document: Document) -> None:
     """The body is what changes, null lifts a limit; the windows begin empty."""
     app.settings = app.settings.with_changes({"quotas": app.settings.quotas.with_changes(document)})
-    app.admission = Admission(app.settings.quotas, now_s())
+    app.admission = Admission(app.settings.quotas, app.now_s())
 
 
 def _set_capacity(app: App, document: Document) -> None:
@@ -97,7 +97,7 @@ def _set_outage(app: App, document: Document) -> None:
     mode: Any = document.get("mode")
     if mode not in get_args(Outage):
         raise ValueError(f"mode is one of {get_args(Outage)}, got {mode!r}")
-    app.outage = span(mode, document.get("after_s", 0), document.get("for_s"), now_s())
+    app.outage = span(mode, document.get("after_s", 0), document.get("for_s"), app.now_s())
 
 
 def _check_names(document: Document, known: set[str]) -> None:

@@ -12,6 +12,7 @@ from pipeline.simulator.breaks import Break
 from pipeline.simulator.calls import Call, Refused, Route, max_output_tokens, read_call
 from pipeline.simulator.capacity import Capacity
 from pipeline.simulator.connection import ClientLeft, Exchange
+from pipeline.simulator.delays import Delays
 from pipeline.simulator.faults import FAULTS, FaultPicker
 from pipeline.simulator.latency import LatencyModel
 from pipeline.simulator.models import Answer, answer
@@ -25,23 +26,20 @@ from pipeline.simulator.wire import JSON, Reply, error
 _NO_ANSWER = Answer(b"", 0, 0)
 
 
-def now_s() -> float:
-    """The running loop's clock, which quotas and outages go by."""
-    return asyncio.get_running_loop().time()
-
-
 class App:
     """The state behind all connections; lives on one event loop."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
+        self.now_s = asyncio.get_running_loop().time  # what quotas and outages go by
         self.ledger = Ledger()
         self.faults = FaultPicker(settings.faults, settings.seed)
         self.latency = LatencyModel(settings)
-        self.admission = Admission(settings.quotas, now_s())
+        self.admission = Admission(settings.quotas, self.now_s())
         self.capacity = Capacity(settings.slots, settings.overload)
         self.outage = OutageSpan()
         self._gate = Gate(settings.token)
+        self._delays = Delays()
         self._number = 0
 
     def bill(self) -> Bill:
@@ -60,13 +58,13 @@ class App:
         except Refused as refused:
             reply, result = refused.reply, "refused"
         finally:
-            tally.closed(result, reply.status if reply is not None else 0, now_s())
+            tally.closed(result, reply.status if reply is not None else 0, self.now_s())
         if result == "answer" and exchange.is_abandoned:
             tally.undelivered += 1
         return reply
 
     async def _respond(self, exchange: Exchange, where: Route, tally: Tally) -> tuple[Reply | None, Result]:
-        outage = self.outage.at(now_s())
+        outage = self.outage.at(self.now_s())
         if outage != "none":
             tally.in_outage += 1
         if outage in ("reset", "refuse"):
@@ -79,15 +77,15 @@ class App:
         call = read_call(where, await self._read(exchange, where), self.settings)
         if self.settings.log_requests:
             self.ledger.log(self.ledger.received, call.texts)
-        admitted = self.admission.admit(call.input_tokens, max_output_tokens(call), now_s())
+        admitted = self.admission.admit(call.input_tokens, max_output_tokens(call), self.now_s())
         if isinstance(admitted, Refusal429):
             limits = self.admission.limits
-            raise Refused(refused(call.api, admitted, self.settings.quotas, limits, now_s(), time.time()))
+            raise Refused(refused(call.api, admitted, self.settings.quotas, limits, self.now_s(), time.time()))
         admission = self.admission  # another one may be in force when this call ends
         try:
             return await self._serve(exchange, call, tally, admitted)
         finally:  # also of a call that failed, or whose client left
-            admission.settle(admitted, now_s())
+            admission.settle(admitted, self.now_s())
 
     async def _serve(self, exchange: Exchange, call: Call, tally: Tally, ticket: Ticket) -> tuple[Reply | None, Result]:
         name = self.faults.pick(call)
@@ -109,7 +107,7 @@ class App:
             async with self.capacity.slot(call.api):
                 made = answer(call, self.settings, self._number)
                 if delay_s := self.latency.delay_s(made.output_tokens):
-                    await asyncio.sleep(delay_s)
+                    await self._delays.sleep(delay_s)
             ticket.output_tokens = made.output_tokens
             tally.charged(len(call.texts), made.input_tokens, made.output_tokens)
             if self.settings.log_requests:
@@ -117,7 +115,7 @@ class App:
         if isinstance(fault, Break):
             await fault.send(exchange, made.body, self.settings)
             return None, fault.result
-        headers = (JSON, *rate_headers(self.settings.quotas, self.admission.limits, now_s(), time.time()))
+        headers = (JSON, *rate_headers(self.settings.quotas, self.admission.limits, self.now_s(), time.time()))
         if isinstance(fault, Spoil):
             reply = Reply(200, fault.change(made.body), headers)
             return reply, "answer" if fault.is_usable else "useless"
