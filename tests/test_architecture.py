@@ -67,6 +67,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # One door per outside library: the modules that may import it, by prefix.
 SPARK = tuple(f"pipeline.{name}" for floor in (5, 6) for name in sorted(FLOORS[floor] - {"simulator"}))
 DOORS: dict[str, tuple[str, ...]] = {
+    "aiohappyeyeballs": ("pipeline.transports.dialing",),
     "certifi": ("pipeline.transports.tls",),
     "databricks": ("pipeline.workspace_auth",),
     "delta": SPARK,

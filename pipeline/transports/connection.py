@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,14 @@ from pipeline.transports.spec import kept_name
 
 _MAX_HEAD = 64 * 1024  # bytes; servers' own bounds are 8 to 64 KiB
 _FRAMING = ("content-length", "content-encoding", "transfer-encoding")
+_WITHOUT_BODY = (204, 304)
+_LARGE_REQUEST = 64 * 1024  # bytes
+# What other clients forgive. None of it lets an answer run into another: a connection is left where an end is in doubt.
+_LENIENCIES = {
+    "lenient_spaces_after_chunk_size": True,
+    "lenient_optional_cr_before_lf": True,
+    "lenient_chunked_length": True,
+}
 
 
 class Connection(asyncio.Protocol):
@@ -23,6 +32,7 @@ class Connection(asyncio.Protocol):
         self._max_bytes = max_bytes
         self._on_free = on_free
         self._parser = HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(**_LENIENCIES)
         self._answer: asyncio.Future[HttpResponse] | None = None
         self._status = 0
         self._headers: dict[str, str] = {}
@@ -30,11 +40,12 @@ class Connection(asyncio.Protocol):
         self._ends_with_connection = False  # neither a length nor chunks say where the body ends
         self._is_whole = False
         self._is_spoiled = False  # more came than was asked for
-        self._received = 0  # bytes of this exchange
+        self._sent = self._received = 0  # bytes of this exchange
         self._most = 2 * max_bytes + _MAX_HEAD  # a body in chunks, their sizes and what follows them
         self.deadline_s = 0.0  # of the running exchange, by the loop's clock
         self.last_s = 0.0  # when something was last sent or received
         self.transport: Any = None  # uvloop's is no subclass of asyncio's
+        self._arrivals: Any = None  # tells what lies in the socket unread
 
     def ask(self, data: bytes, now_s: float, deadline_s: float) -> "asyncio.Future[HttpResponse]":
         """Sends a whole request. The future fails with a TransportError; `abandon` where nobody waits for it any more."""
@@ -42,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._body = None
         self._ends_with_connection = self._is_whole = False
         self._received = 0
+        self._sent = len(data)
         self.deadline_s, self.last_s = deadline_s, now_s
         self._answer = answer = asyncio.get_running_loop().create_future()
         self.transport.write(data)
@@ -53,6 +65,11 @@ class Connection(asyncio.Protocol):
         return not self._is_spoiled and self.transport is not None and not self.transport.is_closing()
 
     @property
+    def is_quiet(self) -> bool:
+        """Nothing waits in the socket. What does is a farewell, or was sent unasked: it must not pass for the next answer."""
+        return self._arrivals is None or not self._arrivals.poll(0)
+
+    @property
     def is_asking(self) -> bool:
         """Whether an answer is waited for."""
         return self._answer is not None
@@ -60,6 +77,7 @@ class Connection(asyncio.Protocol):
     def end(self, exc: TransportError | None = None) -> None:
         """Ends the connection, and the exchange with `exc`: what still comes belongs to nobody."""
         answer, self._answer = self._answer, None
+        self._body = None
         self._is_spoiled = True
         if self.transport is not None:
             self.transport.abort()
@@ -79,6 +97,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self.transport = transport
+        peer = transport.get_extra_info("socket")
+        if peer is not None and hasattr(select, "poll"):  # not on Windows
+            self._arrivals = select.poll()
+            self._arrivals.register(peer.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the functions below."""
@@ -89,13 +111,12 @@ class Connection(asyncio.Protocol):
         self._received += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.end(ConnectionBroken("the answer changes the protocol"))
-        except HttpParserError as exc:
-            if self._is_whole:
+        except (HttpParserUpgrade, HttpParserError) as exc:
+            if self._is_whole:  # what is wrong came behind it
                 self._is_spoiled = True
             else:
-                self.end(ConnectionBroken(f"the answer is not HTTP: {str(exc)[:200]}"))
+                why = "changes the protocol" if isinstance(exc, HttpParserUpgrade) else f"is not HTTP: {str(exc)[:200]}"
+                self.end(ConnectionBroken(f"the answer {why}"))
         if self._is_whole:
             self._finish()
         elif self._body is None and self._received > _MAX_HEAD:
@@ -103,8 +124,17 @@ class Connection(asyncio.Protocol):
         elif self._received > self._most:
             self.end(too_large(self._max_bytes))
 
+    def eof_received(self) -> None:
+        """The peer will send no more; `connection_lost` would wait until it had read what we send."""
+        self._lose(None)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has closed, or the network."""
+        self._lose(exc)
+        if hasattr(self, "_parser"):
+            del self._parser  # it holds us as we hold it: both would wait for the garbage collector
+
+    def _lose(self, exc: Exception | None) -> None:
         if self._answer is None:
             return
         if exc is None and self._ends_with_connection and self._body is not None:
@@ -138,7 +168,11 @@ class Connection(asyncio.Protocol):
         is_chunked = self._headers.pop("transfer-encoding", None) is not None
         self._ends_with_connection = length is None and not is_chunked
         self._body = BoundedBody(self._max_bytes, self._headers.pop("content-encoding", "").lower() == "gzip")
-        if length is not None and not is_chunked and int(length) > self._max_bytes:
+        if length is None or status in _WITHOUT_BODY:
+            return
+        if is_chunked:  # the chunks count (RFC 9112, 6.3), and nothing else of such a peer
+            self._is_spoiled = True
+        elif int(length) > self._max_bytes:
             self.end(too_large(self._max_bytes))
 
     def on_body(self, part: bytes) -> None:
@@ -158,18 +192,27 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         answer, self._answer = self._answer, None
+        body, self._body = self._body, None  # an idle connection keeps no answer
         assert answer is not None
-        assert self._body is not None
-        if self.is_open and not self.transport.get_write_buffer_size():  # else it answered before it had read all
+        assert body is not None
+        if self.is_open and not self._may_be_unread():
             self._on_free(self)
         else:
             self.end()
         if answer.done():
             return
         try:
-            answer.set_result(HttpResponse(self._status, self._body.whole(), self._headers))
+            answer.set_result(HttpResponse(self._status, body.whole(), self._headers))
         except TransportError as exc:  # the gzip was cut off
             answer.set_exception(exc)
+
+    def _may_be_unread(self) -> bool:
+        """Whether the answer came before all of the request was read: the next one would wait behind the rest.
+
+        Over TLS the buffer's size says nothing of what is encrypted already, so a refused large request counts as unread.
+        """
+        is_refused_early = self._status >= 400 and self._sent > _LARGE_REQUEST
+        return is_refused_early or bool(self.transport.get_write_buffer_size())
 
 
 @functools.lru_cache(maxsize=256)  # an endpoint sends the same names with every answer

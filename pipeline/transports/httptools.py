@@ -5,7 +5,6 @@ What is behind a proxy goes by reqwest, which speaks to proxies.
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.request import getproxies, proxy_bypass
@@ -13,14 +12,14 @@ from urllib.request import getproxies, proxy_bypass
 from pipeline.errors import ConnectFailed, DeadlineExceeded
 from pipeline.records import HttpRequest, HttpResponse
 from pipeline.transports.connection import Connection
+from pipeline.transports.dialing import Dialer, reason
 from pipeline.transports.reqwest import ReqwestTransport, open_reqwest
 from pipeline.transports.spec import TransportSpec
 from pipeline.transports.targets import Origin, cannot_be_built, head_of, target_of
 from pipeline.transports.tls import tls_context
 
-_IDLE_S = 4.0  # shorter than the shortest that servers wait (uvicorn 5 s), so that no request meets a closing door
+_IDLE_S = 4.0  # most servers wait longer (uvicorn 5 s), so that few requests meet a closing door
 _TICK_S = 0.25  # how late a deadline may be noticed, at most
-_KEEPALIVE_S = 30
 _MOST_ROUTES = 64
 
 
@@ -41,6 +40,8 @@ class HttptoolsTransport:
         self._idle: dict[Origin, list[Connection]] = {}  # the last used ones at the end
         self._open: set[Connection] = set()
         self._routes: dict[object, _Route] = {}
+        self._dialer = Dialer()
+        self._is_closed = False
         self._proxied: ReqwestTransport | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._tick_s = min(_TICK_S, spec.timeout_s / 10, (spec.read_timeout_s or spec.timeout_s) / 10)
@@ -57,8 +58,8 @@ class HttptoolsTransport:
         if connection is None:
             connection = await self._connect(route.origin)
             now_s = self._loop.time()
-        data = b"%bcontent-length: %d\r\n\r\n%b" % (route.head, len(request.body), request.body)
-        answer = connection.ask(data, now_s, deadline_s)
+        body = request.body
+        answer = connection.ask(b"%bcontent-length: %d\r\n\r\n%b" % (route.head, len(body), body), now_s, deadline_s)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -66,7 +67,8 @@ class HttptoolsTransport:
             raise
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection, and each that is on its way once it is there."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -96,7 +98,7 @@ class HttptoolsTransport:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.is_open and now_s - connection.last_s < _IDLE_S:
+            if connection.is_open and now_s - connection.last_s < _IDLE_S and connection.is_quiet:
                 return connection
             connection.end()
         return None
@@ -107,21 +109,23 @@ class HttptoolsTransport:
         is_tls = origin.scheme == "https"
         try:
             async with asyncio.timeout(min(self._spec.connect_timeout_s, self._spec.timeout_s)):
-                transport, connection = await self._loop.create_connection(
+                peer = await self._dialer.connect(origin.host, origin.port)
+                _, connection = await self._loop.create_connection(
                     lambda: Connection(self._spec.max_response_bytes, idle.append),
-                    origin.host,
-                    origin.port,
+                    sock=peer,
                     ssl=tls_context(self._spec.ca_bundle) if is_tls else None,
+                    server_hostname=origin.host if is_tls else None,
                 )
         except TimeoutError:
             raise ConnectFailed("no connection in time") from None
         except OSError as exc:  # refused, unknown host, a certificate that is not trusted
-            raise ConnectFailed(f"no connection: {_reason(exc)}") from None
+            raise ConnectFailed(f"no connection: {reason(exc)}") from None
         except ValueError:  # UnicodeError is one: a host that no resolver takes
             raise cannot_be_built() from None
+        if self._is_closed:
+            connection.end()
         if not connection.is_open:
-            raise ConnectFailed("no connection: the peer closed it at once")
-        _keep_alive(transport)
+            raise ConnectFailed("no connection: it was closed at once")
         self._open.add(connection)
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._tick_s, self._on_tick)
@@ -138,6 +142,8 @@ class HttptoolsTransport:
             elif now_s - connection.last_s >= _IDLE_S or not connection.is_open:
                 connection.end()
                 self._open.discard(connection)
+        for idle in self._idle.values():
+            idle[:] = [connection for connection in idle if connection.is_open]
         self._sweep = self._loop.call_later(self._tick_s, self._on_tick) if self._open else None
 
 
@@ -152,18 +158,3 @@ def _is_proxied(origin: Origin) -> bool:
     """Whether the environment, or the system, names a proxy for it."""
     proxies = getproxies()
     return bool(proxies.get(origin.scheme) or proxies.get("all")) and not proxy_bypass(origin.host)
-
-
-def _keep_alive(transport: asyncio.BaseTransport) -> None:
-    """Notices dead peers during long generations."""
-    peer = transport.get_extra_info("socket")
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if hasattr(socket, name):  # Linux, and others as they please
-            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE_S)
-
-
-def _reason(exc: OSError) -> str:
-    """What went wrong, without the address: that is the endpoint's, and the caller names it."""
-    verdict = getattr(exc, "verify_message", None)  # of a certificate
-    return str(verdict or exc.strerror or exc)[:200]

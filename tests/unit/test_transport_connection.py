@@ -1,8 +1,10 @@
 """One connection's reading of answers: however they are framed and cut, bounded, and never more than was asked for."""
 
 import asyncio
+import gc
 import gzip
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -36,6 +38,9 @@ class Wire:
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
+
+    def get_extra_info(self, name: str) -> None:
+        """Nothing lies below."""
 
 
 class Peer:
@@ -78,11 +83,14 @@ def head(*lines: bytes, status: bytes = b"200 OK") -> bytes:
 
 SIZED = head(b"Content-Type: application/json", b"Content-Length: 8") + BODY
 CHUNKED = head(b"Transfer-Encoding: chunked") + b"3\r\n" + BODY[:3] + b"\r\n5;x=y\r\n" + BODY[3:] + b"\r\n0\r\n"
-PACKED = gzip.compress(BODY)
+PACKED = gzip.compress(BODY[:5]) + gzip.compress(BODY[5:])  # two members are one text
+SWITCHING = head(b"Upgrade: websocket", b"Connection: upgrade", status=b"101 Switching Protocols")
 FRAMED = {
     "length": SIZED,
     "chunks": CHUNKED + b"\r\n",
     "chunks and trailers": CHUNKED + b"Retry-After: 9\r\n\r\n",
+    "chunks padded with spaces": CHUNKED.replace(b"3\r\n", b"3  \r\n", 1) + b"\r\n",
+    "lines without carriage returns": b"HTTP/1.1 200 OK\nContent-Length: 8\n\n" + BODY,
     "gzip": head(b"content-encoding: GZIP", b"content-length: %d" % len(PACKED)) + PACKED,
     "gzip in chunks": head(b"Content-Encoding: gzip", b"Transfer-Encoding: chunked")
     + b"%x\r\n" % len(PACKED)
@@ -152,9 +160,8 @@ def test_an_answer_that_is_cut_off_is_an_unknown_outcome(end):
         head(b"Content-Length: -1"),
         head(b"Content-Length: 8", b"Content-Length: 9") + BODY,
         head(b"Content-Length: 99999999999999999999") + BODY,
-        head(b"Content-Length: 8", b"Transfer-Encoding: chunked") + BODY,
         head(b"Transfer-Encoding: chunked") + b"zz\r\n",
-        head(b"Upgrade: websocket", b"Connection: upgrade", status=b"101 Switching Protocols"),
+        SWITCHING,
         b"HTTP/1.1 200 OK\r\nNo colon here\r\n\r\n",
     ],
 )
@@ -217,6 +224,8 @@ def test_the_largest_body_is_whole():
     [
         pytest.param(SIZED + SIZED, id="a second answer"),
         pytest.param(SIZED + b"!", id="a byte more"),
+        pytest.param(SIZED + SWITCHING, id="a change of the protocol"),
+        pytest.param(CHUNKED.replace(b"chunked\r\n", b"chunked\r\nContent-Length: 3\r\n") + b"\r\n", id="two lengths"),
         pytest.param(head(b"Connection: close", b"Content-Length: 8") + BODY, id="the peer says that it closes"),
         pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 8\r\n\r\n" + BODY, id="HTTP/1.0"),
     ],
@@ -233,12 +242,67 @@ def test_a_connection_that_cannot_be_trusted_further_is_not_used_again(answer):
     on_a_loop(use)
 
 
-def test_an_answer_before_the_request_was_read_ends_the_connection():
+@pytest.mark.parametrize(("request_bytes", "unsent", "is_free"), [(10, 0, True), (10, 1, False), (100_000, 0, False)])
+def test_an_answer_before_the_request_was_read_ends_the_connection(request_bytes, unsent, is_free):
+    """Over TLS nothing tells what the peer has read; of a large request that is refused it is taken for unread."""
+
     def use():
         peer = Peer()
-        peer.wire.unsent = 1
-        assert isinstance(peer.exchange(head(b"Content-Length: 0", status=b"413 Too Large")), HttpResponse)
-        assert not peer.free
+        peer.wire.unsent = unsent
+        answer = peer.connection.ask(b"x" * request_bytes, 0.0, 1.0)
+        peer.connection.data_received(head(b"Content-Length: 0", status=b"413 Too Large"))
+        assert answer.result().status == 413
+        assert bool(peer.free) is is_free
+
+    on_a_loop(use)
+
+
+def test_a_half_closed_peer_has_said_all_that_it_will_say():
+    """asyncio tells of the connection's end only when what we send has gone out, which may be never."""
+
+    def use():
+        refused = Peer()
+        answer = refused.connection.ask(b"request", 0.0, 1.0)
+        refused.connection.data_received(head(status=b"413 Too Large") + BODY)
+        refused.connection.eof_received()
+        assert answer.result().status == 413
+        silent = Peer()
+        answer = silent.connection.ask(b"request", 0.0, 1.0)
+        silent.connection.eof_received()
+        silent.connection.connection_lost(None)
+        assert isinstance(answer.exception(), ConnectionBroken)
+
+    on_a_loop(use)
+
+
+def test_a_long_lived_connection_counts_each_answer_for_itself():
+    def use():
+        peer = Peer()
+        answer = head(b"Content-Length: 4096") + b"x" * 4096
+        for _ in range(40):  # far more than one answer may have
+            assert isinstance(peer.exchange(answer), HttpResponse)
+            assert peer.may_be_used_again
+
+    on_a_loop(use)
+
+
+def test_nothing_keeps_an_answer_or_a_connection_that_is_done_with():
+    """Hundreds of idle connections with an answer of megabytes each, or ended ones until the collector comes, add up."""
+
+    def use():
+        gc.disable()
+        try:
+            peer = Peer()
+            peer.exchange(head(b"Content-Length: 4096"), b"x" * 4096)
+            assert peer.connection._body is None
+            peer.free.clear()
+            gone = weakref.ref(peer.connection)
+            peer.connection.end()
+            peer.connection.connection_lost(None)
+            del peer
+            assert gone() is None
+        finally:
+            gc.enable()
 
     on_a_loop(use)
 
