@@ -425,8 +425,9 @@ class Window:
         tally.output_tokens += ended.usage.output_tokens or 0
         errors = [str(outcome.error.code) for outcome in outcomes if outcome.error is not None]
         tally.answered += len(outcomes) - len(errors)
-        tally.failed += len(errors)
-        tally.errors.update(errors)
+        if errors:
+            tally.failed += len(errors)
+            tally.errors.update(errors)
         attempts, latency_ms, now_s = call.attempts.sent + 1, ended.latency_ms, self._clock()
         self._on_finished(
             [o.with_timing(attempts=attempts, latency_ms=latency_ms, completed_at_s=now_s) for o in outcomes]
