@@ -17,6 +17,7 @@ from pipeline.records import HttpRequest
 from pipeline.transports import Transport, TransportSpec, open_transport
 from pipeline.transports import httptools as ours
 from pipeline.transports.tls import tls_context
+from tests.integration.sockets import swallowing
 
 SPEC = TransportSpec(timeout_s=5.0, connect_timeout_s=2.0)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -266,14 +267,9 @@ def resolving(transport: Transport, *addresses: tuple[str, int], after_s: float 
 
 def test_an_address_that_swallows_packets_does_not_hide_the_next_one():
     async def use(server: Server) -> None:
-        with socket.socket() as full, socket.socket() as first, socket.socket() as second:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            for client in (first, second):  # fills the queue: further connections hang
-                client.setblocking(False)
-                client.connect_ex(full.getsockname())
+        with swallowing() as dead:
             transport = open_transport("httptools", TransportSpec(timeout_s=5.0, connect_timeout_s=2.0))
-            resolving(transport, full.getsockname(), ("127.0.0.1", server.port))
+            resolving(transport, dead, ("127.0.0.1", server.port))
             for _ in range(2):  # the second connection would begin with the second address
                 found = await asyncio.gather(*[ask(transport, server.port, host="two.example") for _ in range(2)])
                 assert found == [200, 200]

@@ -1,4 +1,4 @@
-"""Both transports against the simulator and against a plain socket: bounded, timed, without redirects, fully translated."""
+"""All transports against the simulator and against a plain socket: bounded, timed, without redirects, fully translated."""
 
 import asyncio
 import gzip
@@ -29,6 +29,7 @@ from pipeline.simulator import Handle, Simulator, SimulatorSettings, marker
 from pipeline.transports import Transport, TransportSpec, open_transport
 from pipeline.transports import httpx as our_httpx
 from pipeline.transports import reqwest as our_reqwest
+from tests.integration.sockets import swallowing
 
 KINDS = ("httptools", "reqwest", "httpx")
 MIB = 2**20
@@ -256,13 +257,8 @@ def test_a_silent_peer_ends_at_the_read_timeout(kind, sim):
 
 
 def test_a_connection_that_is_never_made_is_not_an_unknown_outcome(kind):
-    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for client in (first, second):  # fills the queue: further connections hang
-            client.setblocking(False)
-            client.connect_ex(full.getsockname())
-        url = f"http://127.0.0.1:{full.getsockname()[1]}/x"
+    with swallowing() as (host, port):
+        url = f"http://{host}:{port}/x"
         with pytest.raises(ConnectFailed, match="in time"):
             run(
                 kind,
