@@ -4,6 +4,7 @@ import asyncio
 import gc
 import gzip
 import random
+import tracemalloc
 import weakref
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConnectionBroken, DeadlineExceeded, ResponseTooLarge, TransportError
 from pipeline.records import HttpResponse
+from pipeline.transports.bodies import BoundedBody
 from pipeline.transports.connection import Connection
 
 MOST = 4096
@@ -209,6 +211,20 @@ def test_a_body_has_a_bound_on_the_wire_and_unpacked(answer):
         assert not peer.free
 
     on_a_loop(use)
+
+
+def test_a_body_of_tiny_parts_takes_little_more_than_its_bytes():
+    """An object for each part of two bytes would take twenty times as much."""
+    size = 200_000
+    tracemalloc.start()
+    try:
+        body = BoundedBody(size, is_gzip=False)
+        for _ in range(size // 2):
+            body.add(bytes(2))
+        assert len(body.whole()) == size
+        assert tracemalloc.get_traced_memory()[1] < 4 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_largest_body_is_whole():
