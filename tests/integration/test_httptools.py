@@ -26,14 +26,40 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 class Server:
     """Answers every request on a port; counts connections and requests, and how connections ended."""
 
-    def __init__(self, port: int, seen: list[int], ended: list[float]) -> None:
-        self.port = port
-        self.requests_of_connection = seen
-        self.ended_at = ended
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self.port = 0
         self.is_silent = False
         self.part_s = 0.0  # between the bytes of a body
         self.heads: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
+        self.requests_of_connection: list[int] = []
+        self.ended_at: list[float] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        number = len(self.writers)
+        self.writers.append(writer)
+        self.requests_of_connection.append(0)
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                self.requests_of_connection[number] += 1
+                self.heads.append(head)
+                if not self.is_silent:
+                    await self._send(writer)
+        self.ended_at.append(time.monotonic())
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        if not self.part_s:
+            writer.write(self._answer)
+            return
+        head, end, body = self._answer.partition(b"\r\n\r\n")
+        for part in [head + end, *(body[i : i + 1] for i in range(len(body)))]:
+            writer.write(part)
+            await asyncio.sleep(self.part_s)
 
 
 def against_a_server(
@@ -43,39 +69,14 @@ def against_a_server(
     on_loop: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
 ) -> None:
     async def main() -> None:
-        seen: list[int] = []
-        ended: list[float] = []
-        told: list[Server] = []
-        open_writers: list[asyncio.StreamWriter] = []
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            number = len(seen)
-            seen.append(0)
-            open_writers.append(writer)
-            told[0].writers.append(writer)
-            with suppress(asyncio.IncompleteReadError, OSError):
-                while True:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                    await reader.readexactly(length)
-                    seen[number] += 1
-                    told[0].heads.append(head)
-                    if told[0].part_s:
-                        first, _, body = answer.partition(b"\r\n\r\n")
-                        for part in [first + b"\r\n\r\n", *(body[i : i + 1] for i in range(len(body)))]:
-                            writer.write(part)
-                            await asyncio.sleep(told[0].part_s)
-                    elif not told[0].is_silent:
-                        writer.write(answer)
-            ended.append(time.monotonic())
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-        told.append(Server(server.sockets[0].getsockname()[1], seen, ended))
+        server = Server(answer)
+        listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+        server.port = listener.sockets[0].getsockname()[1]
         try:
-            await use(told[0])
+            await use(server)
         finally:
-            server.close()
-            for writer in open_writers:
+            listener.close()
+            for writer in server.writers:
                 writer.transport.abort()
             await asyncio.sleep(0)
 
